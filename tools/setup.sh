@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# Builds an environment for this checkout, or does nothing when it is there and up to date.
+#
+#   bash tools/setup.sh [--environment full|free] [--python PROGRAM] [--fresh]
+#
+#   full   .venv: k2 1.23.4, torch 1.13.1, icefall's needs; CPython 3.10 on Linux x86-64
+#   free   .venv-free: no k2, current torch; CPython 3.10 to 3.13
+#
+# Without --environment: full where a CPython 3.10 is found, else free. --fresh builds anew, whatever is there.
+# WFST_LOSSES_ENVIRONMENT stands for --environment; WFST_LOSSES_ENVIRONMENTS names another folder to keep them in.
+# demo.sh and test.sh source this file and call prepare_environment.
+set -euo pipefail
+
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=tools/find_python.sh
+source "$root_dir/tools/find_python.sh"
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# What an environment is made of: sets folder, versions, extras, gibibytes and download.
+describe_environment() {
+    constraints=$root_dir/tools/constraints/$1.txt
+    case $1 in
+        full)
+            folder=.venv versions=(3.10) gibibytes=6
+            extras=torch,k2,openfst,native,digits,speech,icefall,dev
+            download="2.2 GB" ;;
+        free)
+            folder=.venv-free versions=(3.11 3.12 3.13 3.10) gibibytes=4
+            extras=torch,openfst,native,digits,speech,icefall,dev
+            download="0.5 GB (3 GB where the package index serves torch for CUDA)" ;;
+        *) die "--environment is $1, expected full or free" ;;
+    esac
+    environment=$1
+    environment_dir=${WFST_LOSSES_ENVIRONMENTS:-$root_dir}/$folder
+    python=$environment_dir/bin/python
+}
+
+# The recipe of an environment in one line; where it differs from the line kept inside, something has to be done.
+stamp() {
+    printf '%s %s\n' "$root_dir" "$(cat "$constraints" "$root_dir/pyproject.toml" "$root_dir/tools/setup.sh" | cksum)"
+}
+stamp_file() { printf '%s\n' "$environment_dir/.wfst-losses"; }
+is_current() { [[ $(cat "$(stamp_file)" 2>/dev/null) == "$(stamp)" ]] && fits "$(probe_python "$python")"; }
+# Whether an answer of probe_python names a version that the environment can be built on.
+fits() { [[ -n $1 && " ${versions[*]} " == *" ${1% *} "* ]]; }
+
+# One line for what is missing, and how to get it.
+python_missing() {
+    local get="uv python install ${versions[0]}" # any way will do; this one needs no administrator
+    command -v pyenv >/dev/null && get="pyenv install ${versions[0]}"
+    command -v uv >/dev/null && get="uv python install ${versions[0]}"
+    if [[ -n ${bare:-} ]]; then
+        say "$bare has no venv module: apt-get install python${versions[0]}-venv (or the like), or $get"
+    else
+        say "no CPython ${versions[*]} found: $get (or your system's package), or name one with --python"
+    fi
+}
+
+# Sets what describe_environment sets, from what was asked for and what is there; `why_free` says why k2 is left out.
+choose_environment() {
+    local asked=$1 said=""
+    if [[ -n $chosen_python ]]; then
+        said=$(probe_python "$chosen_python") || die "--python $chosen_python does not run"
+    fi
+    if [[ -n $asked ]]; then
+        describe_environment "$asked"
+    elif [[ $(uname -sm) != "Linux x86_64" ]]; then
+        why_free="k2 is packaged for Linux x86-64 alone"
+    elif [[ -n $chosen_python && $said != 3.10\ * ]]; then
+        why_free="$chosen_python is not CPython 3.10"
+    else
+        describe_environment full
+        if [[ -z $chosen_python ]] && ! is_current && ! find_python 3.10; then
+            why_free=${bare:+"$bare has no venv module"}
+            why_free=${why_free:-"no CPython 3.10 found"}
+        fi
+    fi
+    [[ -z $why_free ]] || describe_environment free
+    if [[ -n $chosen_python ]]; then
+        fits "$said" || die "--python $chosen_python is Python ${said% *}, the $environment environment needs ${versions[*]}"
+        versions=("${said% *}")
+    fi
+}
+
+# What is left out of the free environment, and the one line that adds it.
+say_what_is_left_out() {
+    local get=".venv-free/bin/python -m pip install uv && .venv-free/bin/uv python install 3.10 && "
+    command -v uv >/dev/null && get="uv python install 3.10 && "
+    command -v pyenv >/dev/null && get="pyenv install 3.10 && "
+    find_python 3.10 && get=""
+    say "Left out: k2, and with it the k2 backend, lattice_mwer_loss and icefall (${why_free:-as asked})."
+    say "To add it: ${get}bash tools/setup.sh --environment full"
+}
+
+# A virtual environment that someone else made is taken over only when nothing in it has to be replaced.
+check_foreign() {
+    local line
+    for line in $(grep -E '^(torch|k2)==' "$constraints"); do
+        "$python" -I - "$line" <<'PYTHON' || die "$folder holds another ${line%%==*} than $line and was not made by tools/setup.sh: move it away, or rebuild it with --fresh"
+import sys
+from importlib import metadata
+name, version = sys.argv[1].split("==")
+try:
+    sys.exit(metadata.version(name).split("+")[0] != version)
+except metadata.PackageNotFoundError:
+    pass
+PYTHON
+    done
+    say "Taking over $folder, which is there already."
+}
+
+# Makes the folder with Python and pip in it, unless a good one is there.
+make_virtual_environment() {
+    local said parent free_kib
+    parent=$(dirname "$environment_dir")
+    if [[ -e $environment_dir && -z $fresh ]]; then
+        said=$(probe_python "$python" || true)
+        if [[ -e $(stamp_file) ]]; then
+            # Programs in bin/ name the place they were made for: in a moved checkout only a new environment will do.
+            [[ $(cat "$(stamp_file)") == "$root_dir "* ]] && fits "$said" && "$python" -m pip --version >/dev/null 2>&1 && return
+        else
+            fits "$said" || die "$folder was not made by tools/setup.sh and holds ${said:+another }Python${said:+ than ${versions[*]}}${said:- that does not run}: move it away, or rebuild it with --fresh"
+            check_foreign
+            return
+        fi
+    fi
+    if [[ -n $chosen_python ]]; then
+        found=$chosen_python bare=$chosen_python
+        [[ $(probe_python "$found") == *ready ]] || die "$(python_missing)"
+    else
+        find_python "${versions[@]}" || die "$(python_missing)"
+    fi
+    rm -rf "$environment_dir"
+    mkdir -p "$parent" || die "cannot write to $parent"
+    free_kib=$(df -Pk "$parent" | awk 'NR == 2 { print $4 }')
+    ((free_kib >= gibibytes * 1048576)) ||
+        die "$((free_kib / 1048576)) GiB free in $parent, $gibibytes needed: make room, or name another folder in WFST_LOSSES_ENVIRONMENTS"
+    "$found" -m venv "$environment_dir" || die "$found could not make a virtual environment (see above)"
+    printf '%s unfinished\n' "$root_dir" >"$(stamp_file)"
+}
+
+install_packages() {
+    local quiet=(-q -q) begin=$SECONDS
+    export PIP_USER=0 # a user's own setting would stop pip in an environment
+    [[ -t 1 ]] && quiet=() # pip's progress bars are for people
+    say "Setting up the $environment environment in $folder: $(sed -n -E '/^(k2|torch|lhotse|numpy)==/s/;.*//p' "$constraints" | paste -sd' ') and what they need"
+    say "on $("$python" -V); downloads about $download, then takes up to $gibibytes GB here."
+    # The first, small step shows whether there is an index within reach.
+    "$python" -m pip install "${quiet[@]}" --retries 1 --timeout 20 -c "$constraints" -U pip setuptools wheel hatchling ||
+        die "pip cannot get packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
+    "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "$root_dir[$extras]" ||
+        die "pip could not install the packages (see above); the same command goes on from here"
+    "$python" -c 'import torch, topologies, wfst_losses' || die "the environment does not work (see above): build it anew with --fresh"
+    [[ $environment == free ]] || "$python" -c 'import k2' || die "k2 does not load (see above): build it anew with --fresh"
+    stamp >"$(stamp_file).new" && mv "$(stamp_file).new" "$(stamp_file)"
+    say "Set up in $((SECONDS - begin)) s."
+}
+
+# prepare_environment ARGUMENT...: takes its own arguments, leaves the others in `remaining`, and afterwards `python` is
+# the interpreter of the environment, `environment` its name.
+prepare_environment() {
+    local asked=${WFST_LOSSES_ENVIRONMENT:-}
+    chosen_python="" fresh="" why_free="" remaining=()
+    while (($#)); do
+        case $1 in
+            --environment=* | --python=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+            --environment) asked=${2-} && shift 2 || die "--environment needs full or free" ;;
+            --python) chosen_python=${2-} && shift 2 || die "--python needs a program" ;;
+            --fresh) fresh=yes && shift ;;
+            -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0" && exit 0 ;;
+            *) remaining+=("$1") && shift ;;
+        esac
+    done
+    choose_environment "$asked"
+    if [[ -n $fresh ]] || ! is_current; then
+        exec 9<"$root_dir" # two set-ups at once would tread on each other: the second waits here
+        command -v flock >/dev/null && flock 9
+        if [[ -n $fresh ]] || ! is_current; then
+            make_virtual_environment
+            install_packages
+        fi
+        exec 9<&-
+    fi
+    if [[ $environment == free ]]; then say_what_is_left_out; fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+    prepare_environment "$@"
+    ((${#remaining[@]} == 0)) || die "unknown argument ${remaining[0]}; --help shows what there is"
+    say "The $environment environment is ready: $environment_dir"
+fi

@@ -1,0 +1,65 @@
+"""Print the reasons of skipped tests and one line of totals from pytest's JUnit report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+# In the full environment nothing may be skipped for want of these.
+NEVER_MISSING = re.compile(r"\b(k2|numba)\b", re.IGNORECASE)
+
+
+def count(report: Path) -> tuple[Counter[str], Counter[str]]:
+    """Outcomes by name (passed, failed, skipped) and skipped tests by reason; nothing where the report is empty.
+
+    An error outside a test (a fixture, a module that does not import) counts as failed, an expected failure as
+    skipped.
+    """
+    outcomes: Counter[str] = Counter(passed=0, failed=0, skipped=0)
+    reasons: Counter[str] = Counter()
+    if report.stat().st_size == 0:
+        return outcomes, reasons
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it a moment ago
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcomes["failed"] += 1
+        elif skipped is not None:
+            outcomes["skipped"] += 1
+            reasons[skipped.get("message", "no reason given")] += 1
+        else:
+            outcomes["passed"] += 1
+    return outcomes, reasons
+
+
+def main() -> int:
+    """Return 0 when pytest succeeded, at least one test ran and no skip is out of place, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path, help="file that pytest --junit-xml wrote")
+    parser.add_argument("--environment", choices=["full", "free"], required=True)
+    parser.add_argument("--pytest-status", type=int, required=True, help="exit status of pytest")
+    arguments = parser.parse_args()
+
+    outcomes, reasons = count(arguments.report)
+    forbidden = [
+        reason for reason in reasons if arguments.environment == "full" and NEVER_MISSING.search(reason)
+    ]
+    for reason, number in reasons.most_common():
+        print(f"{number} skipped: {reason}{'  <- not allowed here' if reason in forbidden else ''}")
+    outcomes["failed"] += sum(reasons[reason] for reason in forbidden)
+    outcomes["skipped"] -= sum(reasons[reason] for reason in forbidden)
+    if arguments.pytest_status != 0 and outcomes["failed"] == 0:
+        print(f"pytest ended with status {arguments.pytest_status}", "(no tests)" * (arguments.pytest_status == 5))
+        outcomes["failed"] += 1
+    elif outcomes["passed"] == 0:
+        print("no test passed")
+        outcomes["failed"] += outcomes["failed"] == 0
+    print(f"{arguments.environment}: " + ", ".join(f"{number} {name}" for name, number in outcomes.items()))
+    return int(outcomes["failed"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
