@@ -1,0 +1,45 @@
+"""Batches of the prepared features, by lhotse's samplers and dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lhotse import CutSet, load_manifest
+from lhotse.dataset import DynamicBucketingSampler, K2SpeechRecognitionDataset, SimpleCutSampler
+from torch.utils.data import DataLoader
+
+
+def load_cuts(data_dir: Path, split: str) -> CutSet:
+    """Read the manifest of a split."""
+    path = data_dir / f"cuts_{split}.jsonl.gz"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run tools/digits/prepare.py --output-dir {data_dir}")
+    return load_manifest(path)
+
+
+def with_features_in_memory(cuts: CutSet) -> CutSet:
+    """Read all features once; tens of megabytes here, and an epoch no longer waits for the disk."""
+    return CutSet.from_cuts(cut.move_to_memory(load_audio=False) for cut in cuts)
+
+
+def train_loader(cuts: CutSet, max_duration: float, seed: int) -> DataLoader[dict[str, Any]]:
+    """Shuffled batches of similar durations, of at most ``max_duration`` seconds; call ``sampler.set_epoch``."""
+    sampler = DynamicBucketingSampler(
+        cuts, max_duration=max_duration, num_buckets=8, shuffle=True, seed=seed, drop_last=False
+    )
+    return DataLoader(K2SpeechRecognitionDataset(return_cuts=True), sampler=sampler, batch_size=None)
+
+
+def eval_loader(cuts: CutSet, max_duration: float = 400.0) -> DataLoader[dict[str, Any]]:
+    """Batches in the manifest's order."""
+    sampler = SimpleCutSampler(cuts, max_duration=max_duration, shuffle=False)
+    return DataLoader(K2SpeechRecognitionDataset(return_cuts=True), sampler=sampler, batch_size=None)
+
+
+def unpack(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, list[str], list[str]]:
+    """Return features ``(B, T, F)``, frames ``(B,)``, texts and cut ids in the order of the batch."""
+    supervisions = batch["supervisions"]
+    ids = [cut.id for cut in supervisions["cut"]]
+    return batch["inputs"], supervisions["num_frames"].long(), list(supervisions["text"]), ids

@@ -1,0 +1,123 @@
+"""Strings of digits: recordings of one speaker joined with pauses, under white noise or babble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from corpus import SAMPLING_RATE, DigitRecording, speakers_of
+from lexicon import WORDS
+
+NOISES = ("white", "babble")
+MIN_DIGITS, MAX_DIGITS = 3, 7
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 0.25
+MIN_SNR_DB, MAX_SNR_DB = 0.0, 10.0
+NUM_BABBLE_SPEAKERS = 6
+FRAME_SAMPLES = SAMPLING_RATE // 100
+LEVEL = 0.05  # root mean square of every recording before mixing: speakers differ by a factor of ten
+
+
+@dataclass(frozen=True)
+class DigitString:
+    """A noisy utterance and where it comes from; samples are a whole number of 10 ms frames."""
+
+    name: str
+    speaker: str
+    recordings: tuple[str, ...]
+    text: str
+    noise: str
+    snr_db: float
+    samples: np.ndarray
+
+
+def string_lengths(num_recordings: int, rng: np.random.Generator) -> list[int]:
+    """Cut ``num_recordings`` (at least 3) into lengths of 3 to 7 that sum to it."""
+    lengths = []
+    left = num_recordings
+    while left > MAX_DIGITS:
+        # What stays must be cuttable too: never leave 1 or 2.
+        length = int(rng.integers(MIN_DIGITS, min(MAX_DIGITS, left - MIN_DIGITS) + 1))
+        lengths.append(length)
+        left -= length
+    lengths.append(left)
+    return lengths
+
+
+def scale_to(samples: np.ndarray, level: float) -> np.ndarray:
+    """Scale to a root mean square of ``level``; silence stays silence."""
+    present = np.sqrt(np.mean(np.square(samples)))
+    return (samples * (level / present) if present > 0 else samples).astype(np.float32)
+
+
+def join(recordings: Sequence[DigitRecording], rng: np.random.Generator) -> np.ndarray:
+    """Join recordings with a random pause before each and after the last, padded to whole frames."""
+    pauses = rng.uniform(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS, len(recordings) + 1) * SAMPLING_RATE
+    pieces = []
+    for pause, recording in zip(pauses, recordings, strict=False):
+        pieces += [np.zeros(int(pause), dtype=np.float32), scale_to(recording.samples, LEVEL)]
+    num_samples = sum(map(len, pieces)) + int(pauses[-1])
+    num_samples += -num_samples % FRAME_SAMPLES
+    joined = np.zeros(num_samples, dtype=np.float32)
+    joined[: sum(map(len, pieces))] = np.concatenate(pieces)
+    return joined
+
+
+def white_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return Gaussian noise with a flat spectrum."""
+    return rng.standard_normal(num_samples).astype(np.float32)
+
+
+def babble_noise(num_samples: int, pool: Sequence[DigitRecording], rng: np.random.Generator) -> np.ndarray:
+    """Return several people speaking at once: sums of recordings drawn from ``pool``, end to end."""
+    babble = np.zeros(num_samples, dtype=np.float32)
+    for _ in range(NUM_BABBLE_SPEAKERS):
+        position = -int(rng.integers(0, SAMPLING_RATE // 2))
+        while position < num_samples:
+            voice = scale_to(pool[int(rng.integers(len(pool)))].samples, LEVEL)
+            first, last = max(0, position), min(num_samples, position + len(voice))
+            if last > first:
+                babble[first:last] += voice[first - position : last - position]
+            position += len(voice)
+    return babble
+
+
+def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise at a signal-to-noise ratio, both powers taken over the whole string, pauses included."""
+    ratio = 10 ** (snr_db / 20)
+    return speech + scale_to(noise, float(np.sqrt(np.mean(np.square(speech)))) / ratio)
+
+
+def draw_strings(
+    recordings: Sequence[DigitRecording],
+    babble_pool: Sequence[DigitRecording],
+    num_draws: int,
+    seed: int,
+    prefix: str,
+) -> Iterator[DigitString]:
+    """Yield strings in which every recording comes once per draw; white noise and babble take turns.
+
+    A draw joins each speaker's recordings anew, so no two draws hold the same strings.
+    """
+    for draw in range(num_draws):
+        noise_name = NOISES[draw % len(NOISES)]
+        for number, speaker in enumerate(speakers_of(list(recordings))):
+            rng = np.random.default_rng([seed, draw, number])
+            own = [recording for recording in recordings if recording.speaker == speaker]
+            order = rng.permutation(len(own))
+            ends = np.cumsum(string_lengths(len(own), rng))
+            for count, members in enumerate(np.split(order, ends[:-1])):
+                chosen = [own[i] for i in members]
+                speech = join(chosen, rng)
+                white = noise_name == "white"
+                noise = white_noise(len(speech), rng) if white else babble_noise(len(speech), babble_pool, rng)
+                snr_db = float(rng.uniform(MIN_SNR_DB, MAX_SNR_DB))
+                yield DigitString(
+                    name=f"{prefix}-{draw:02d}-{speaker}-{count:04d}",
+                    speaker=speaker,
+                    recordings=tuple(recording.name for recording in chosen),
+                    text=" ".join(WORDS[recording.digit] for recording in chosen),
+                    noise=noise_name,
+                    snr_db=round(snr_db, 2),
+                    samples=mix(speech, noise, snr_db),
+                )
