@@ -1,0 +1,365 @@
+"""Composition of a transducer with many acceptors or transducers at once, vectorised over all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from topologies.graph import EPSILON, FloatColumn, Graph, IntColumn
+
+_DENSE_KEYS = 1 << 25
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """Several graphs in one set of columns: what a batch of targets becomes, and what backends run on.
+
+    The states of graph ``g`` are ``state_splits[g]..state_splits[g + 1] - 1``; its arcs lie likewise between
+    ``arc_splits``, sorted by destination. An epsilon arc leads to a state of a higher number, so that one pass over
+    the states in order takes all of them.
+
+    Attributes:
+        source, destination, input_label, output_label, score, final_score: as in `Graph`, states of all graphs.
+        starts: ``(num_graphs,)`` int32, each graph's start state.
+        state_splits, arc_splits: ``(num_graphs + 1,)`` int64.
+    """
+
+    source: IntColumn
+    destination: IntColumn
+    input_label: IntColumn
+    output_label: IntColumn
+    score: FloatColumn
+    final_score: FloatColumn
+    starts: IntColumn
+    state_splits: npt.NDArray[np.int64]
+    arc_splits: npt.NDArray[np.int64]
+
+    @property
+    def num_graphs(self) -> int:
+        """How many graphs."""
+        return len(self.starts)
+
+    @property
+    def num_states(self) -> int:
+        """States of all graphs together."""
+        return len(self.final_score)
+
+    @property
+    def num_arcs(self) -> int:
+        """Arcs of all graphs together."""
+        return len(self.source)
+
+    @property
+    def graph_of_state(self) -> IntColumn:
+        """``(num_states,)`` the graph each state belongs to."""
+        return np.repeat(np.arange(self.num_graphs, dtype=np.int32), np.diff(self.state_splits))
+
+    def with_input_labels(self, input_label: IntColumn) -> GraphBatch:
+        """The same graphs reading other labels."""
+        return dataclasses.replace(self, input_label=input_label)
+
+    def graph(self, index: int) -> Graph:
+        """One graph of the batch, its states renumbered from 0."""
+        low = int(self.state_splits[index])
+        arcs = slice(int(self.arc_splits[index]), int(self.arc_splits[index + 1]))
+        return Graph(
+            self.source[arcs] - low,
+            self.destination[arcs] - low,
+            self.input_label[arcs],
+            self.output_label[arcs],
+            self.score[arcs],
+            self.final_score[low : int(self.state_splits[index + 1])],
+            int(self.starts[index]) - low,
+        )
+
+    @classmethod
+    def from_graphs(cls, graphs: Sequence[Graph]) -> GraphBatch:
+        """A batch of the given graphs, in their order."""
+        offsets = np.cumsum([0] + [graph.num_states for graph in graphs])
+
+        def stacked(column: str, offset: bool) -> npt.NDArray[np.int32]:
+            parts = [
+                getattr(graph, column) + (low if offset else 0)
+                for graph, low in zip(graphs, offsets[:-1].tolist(), strict=True)
+            ]
+            return np.concatenate(parts or [np.empty(0, np.int32)])
+
+        owner = np.repeat(np.arange(len(graphs)), [graph.num_states for graph in graphs])
+        starts = np.array([graph.start for graph in graphs], dtype=np.int64) + offsets[:-1]
+        return _finished(
+            stacked("source", True),
+            stacked("destination", True),
+            stacked("input_label", False),
+            stacked("output_label", False),
+            np.concatenate([graph.score for graph in graphs] or [np.empty(0, np.float32)]),
+            np.concatenate([graph.final_score for graph in graphs] or [np.empty(0, np.float32)]),
+            starts,
+            owner,
+        )
+
+
+def chains(targets: Sequence[Sequence[int]]) -> GraphBatch:
+    """One linear acceptor per token sequence: state u stands after u tokens."""
+    lengths = np.array([len(target) for target in targets], dtype=np.int64)
+    num_states = lengths + 1
+    starts = np.cumsum(num_states) - num_states
+    tokens = (
+        np.concatenate([np.asarray(target, dtype=np.int32) for target in targets])
+        if len(lengths)
+        else np.empty(0, np.int32)
+    )
+    source = np.arange(len(tokens), dtype=np.int32) + np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    final_score = np.full(int(num_states.sum()), -np.inf, dtype=np.float32)
+    final_score[starts + lengths] = 0.0
+    return GraphBatch(
+        source=source,
+        destination=source + 1,
+        input_label=tokens,
+        output_label=tokens,
+        score=np.zeros(len(tokens), dtype=np.float32),
+        final_score=final_score,
+        starts=starts.astype(np.int32),
+        state_splits=np.concatenate([starts, [num_states.sum()]]).astype(np.int64),
+        arc_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def compose_targets(graph: Graph, targets: Sequence[Sequence[int]]) -> GraphBatch:
+    """For each target, the paths of ``graph`` that write it, and nothing else."""
+    return compose(graph, chains(targets))
+
+
+def compose(left: Graph, right: GraphBatch) -> GraphBatch:
+    """``left`` composed with each graph of ``right``: what ``left`` writes, ``right`` reads. Trimmed.
+
+    Paths are in one-to-one correspondence with pairs of matching paths: where ``right`` reads nothing (a back-off
+    arc), that arc is taken directly before the arc that matches or before the end and nowhere else, so no pair is
+    counted twice in the log semiring.
+
+    Raises:
+        ValueError: if epsilon arcs of the result form a cycle.
+    """
+    explored = _Exploration(left, right)
+    columns = explored.run()
+    return _finished(*columns)
+
+
+class _Exploration:
+    """Breadth-first search over the pairs of states, one whole frontier at a time."""
+
+    def __init__(self, left: Graph, right: GraphBatch) -> None:
+        self.left, self.right = left, right
+        num_outputs = 1 + max(int(left.output_label.max(initial=0)), int(right.input_label.max(initial=0)))
+        self.num_keys_per_state = num_outputs + 1
+        left_key = left.source.astype(np.int64) * self.num_keys_per_state + (left.output_label + 1)
+        self.left_order = np.argsort(left_key, kind="stable")
+        self.left_key = left_key[self.left_order]
+        self.right_order = np.argsort(right.source, kind="stable")
+        self.right_pointer = np.searchsorted(right.source[self.right_order], np.arange(right.num_states + 1))
+        self.has_right_epsilons = bool(np.any(right.input_label == EPSILON))
+        self.arcs: list[tuple[npt.NDArray[np.int64], ...]] = []
+
+    def run(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """Columns of the composition: six of a graph, then starts and each state's graph."""
+        left, right = self.left, self.right
+        numbering = _Numbering(left.num_states * right.num_states * 2)
+        pair = np.int64(left.start) * right.num_states + right.starts.astype(np.int64)
+        frontier = pair * 2
+        starts = numbering.number(frontier)[0]
+        found = [frontier]
+        while len(frontier):
+            ids = numbering.number(frontier)[0]
+            source_index, destination_key, left_arc, right_arc = self._expand(frontier)
+            destination, frontier = numbering.number(destination_key)
+            found.append(frontier)
+            self.arcs.append((ids[source_index], destination, left_arc, right_arc))
+        keys = np.concatenate(found)
+        left_state, right_state = np.divmod(keys // 2, right.num_states)
+        source, destination, left_arc, right_arc = (np.concatenate(part) for part in zip(*self.arcs, strict=True))
+        by_left, by_right = left_arc >= 0, right_arc >= 0
+        return (
+            source,
+            destination,
+            np.where(by_left, left.input_label[left_arc] if left.num_arcs else EPSILON, EPSILON),
+            np.where(by_right, right.output_label[right_arc] if right.num_arcs else EPSILON, EPSILON),
+            (np.where(by_left, left.score[left_arc] if left.num_arcs else 0, 0))
+            + np.where(by_right, right.score[right_arc] if right.num_arcs else 0, 0),
+            left.final_score[left_state] + right.final_score[right_state],
+            starts,
+            right.graph_of_state[right_state],
+        )
+
+    def _expand(self, frontier: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """All arcs leaving the frontier: index into it, key of the destination, left arc and right arc or -1."""
+        num_right = self.right.num_states
+        pair, backed_off = frontier >> 1, (frontier & 1).astype(bool)
+        left_state, right_state = np.divmod(pair, num_right)
+        index = np.arange(len(frontier))
+
+        free = index[~backed_off]
+        alone, left_arc = self._left_arcs(left_state[free] * self.num_keys_per_state)
+        alone = free[alone]
+        parts = [
+            (
+                alone,
+                (self.left.destination[left_arc].astype(np.int64) * num_right + right_state[alone]) * 2,
+                left_arc,
+                np.full(len(alone), -1),
+            )
+        ]
+
+        rows, right_position = _ranges(self.right_pointer[right_state], self.right_pointer[right_state + 1])
+        right_arc = self.right_order[right_position]
+        label = self.right.input_label[right_arc].astype(np.int64)
+        if self.has_right_epsilons:
+            skips = label == EPSILON
+            skip_rows, skip_arc = rows[skips], right_arc[skips]
+            rows, right_arc, label = rows[~skips], right_arc[~skips], label[~skips]
+            destination = left_state[skip_rows] * num_right + self.right.destination[skip_arc]
+            parts.append((skip_rows, destination * 2 + 1, np.full(len(skip_rows), -1), skip_arc))
+        matched, left_arc = self._left_arcs(left_state[rows] * self.num_keys_per_state + label + 1)
+        right_arc = right_arc[matched]
+        destination = (
+            self.left.destination[left_arc].astype(np.int64) * num_right + self.right.destination[right_arc]
+        )
+        parts.append((rows[matched], destination * 2, left_arc, right_arc))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def _left_arcs(self, key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        low = np.searchsorted(self.left_key, key, side="left")
+        high = np.searchsorted(self.left_key, key, side="right")
+        rows, position = _ranges(low, high)
+        return rows, self.left_order[position]
+
+
+class _Numbering:
+    """Consecutive numbers for 64-bit keys in order of discovery, with a table where the keys are few enough."""
+
+    def __init__(self, num_keys: int) -> None:
+        self.count = 0
+        self.table = np.full(num_keys, -1, dtype=np.int32) if num_keys <= _DENSE_KEYS else None
+        self.keys, self.numbers = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+
+    def number(self, key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The number of each key, and the keys never seen before, in the order of their numbers."""
+        if self.table is not None:
+            new = np.unique(key[self.table[key] < 0])
+            self.table[new] = np.arange(self.count, self.count + len(new))
+            self.count += len(new)
+            return self.table[key].astype(np.int64), new
+        distinct, inverse = np.unique(key, return_inverse=True)
+        position = np.searchsorted(self.keys, distinct)
+        known = position < len(self.keys)
+        known[known] = self.keys[position[known]] == distinct[known]
+        new = distinct[~known]
+        numbers = np.arange(self.count, self.count + len(new))
+        self.count += len(new)
+        self.keys = np.insert(self.keys, position[~known], new)
+        self.numbers = np.insert(self.numbers, position[~known], numbers)
+        return self.numbers[np.searchsorted(self.keys, distinct)][inverse.reshape(-1)], new
+
+
+def _ranges(
+    low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For rows of half-open ranges: the row of each element, and the element."""
+    counts = high - low
+    rows = np.repeat(np.arange(len(low)), counts)
+    offsets = np.cumsum(counts) - counts
+    return rows, np.arange(len(rows)) - np.repeat(offsets - low, counts)
+
+
+def _finished(
+    source: npt.NDArray[np.generic],
+    destination: npt.NDArray[np.generic],
+    input_label: npt.NDArray[np.generic],
+    output_label: npt.NDArray[np.generic],
+    score: npt.NDArray[np.generic],
+    final_score: npt.NDArray[np.generic],
+    starts: npt.NDArray[np.generic],
+    graph_of_state: npt.NDArray[np.generic],
+) -> GraphBatch:
+    """Trim, group by graph, put epsilon arcs in ascending order and sort arcs by destination."""
+    num_graphs = len(starts)
+    alive = _coaccessible(source, destination, final_score)
+    alive[starts] = True
+    depth = _epsilon_depth(source, destination, input_label, len(alive))
+    states = np.flatnonzero(alive)
+    states = states[np.lexsort((depth[states], graph_of_state[states]))]
+    number = np.full(len(alive), -1, dtype=np.int32)
+    number[states] = np.arange(len(states), dtype=np.int32)
+    arcs = np.flatnonzero(alive[source] & alive[destination])
+    arcs = arcs[np.argsort(number[destination[arcs]], kind="stable")]
+    owner = graph_of_state[states]
+    splits = np.arange(num_graphs + 1)
+    return GraphBatch(
+        source=number[source[arcs]],
+        destination=number[destination[arcs]],
+        input_label=np.asarray(input_label[arcs], dtype=np.int32),
+        output_label=np.asarray(output_label[arcs], dtype=np.int32),
+        score=np.asarray(score[arcs], dtype=np.float32),
+        final_score=np.asarray(final_score[states], dtype=np.float32),
+        starts=number[starts],
+        state_splits=np.searchsorted(owner, splits),
+        arc_splits=np.searchsorted(graph_of_state[destination[arcs]], splits),
+    )
+
+
+def _coaccessible(
+    source: npt.NDArray[np.generic], destination: npt.NDArray[np.generic], final_score: npt.NDArray[np.generic]
+) -> npt.NDArray[np.bool_]:
+    """Which states lead to a final state."""
+    alive = np.asarray(final_score > -np.inf)
+    order = np.argsort(destination, kind="stable")
+    pointer = np.searchsorted(destination[order], np.arange(len(alive) + 1))
+    frontier = np.flatnonzero(alive)
+    while len(frontier):
+        _, position = _ranges(pointer[frontier], pointer[frontier + 1])
+        before = source[order[position]]
+        frontier = np.unique(before[~alive[before]])
+        alive[frontier] = True
+    return alive
+
+
+def _epsilon_depth(
+    source: npt.NDArray[np.generic],
+    destination: npt.NDArray[np.generic],
+    input_label: npt.NDArray[np.generic],
+    num_states: int,
+) -> npt.NDArray[np.int32]:
+    """The number of epsilon arcs on the longest epsilon path into each state."""
+    depth = np.zeros(num_states, dtype=np.int32)
+    virtual = input_label == EPSILON
+    source, destination = source[virtual], destination[virtual]
+    for _ in range(num_states + 1):
+        late = depth[destination] <= depth[source]
+        if not late.any():
+            return depth
+        np.maximum.at(depth, destination[late], depth[source[late]] + 1)
+    raise ValueError("epsilon arcs form a cycle: paths would have no end")
+
+
+def shortest_path_num_frames(batch: GraphBatch) -> npt.NDArray[np.int64]:
+    """The fewest frames of a path of each graph, -1 where there is none."""
+    never = np.iinfo(np.int64).max // 2
+    frames = np.full(batch.num_states, never)
+    frames[batch.starts] = 0
+    cost = (batch.input_label != EPSILON).astype(np.int64)
+    for _ in range(batch.num_states + 1):
+        reached = frames[batch.source] + cost
+        late = reached < frames[batch.destination]
+        if not late.any():
+            break
+        np.minimum.at(frames, batch.destination[late], reached[late])
+    frames[batch.final_score == -np.inf] = never
+    best = np.array(
+        [
+            frames[low:high].min(initial=never)
+            for low, high in zip(batch.state_splits[:-1], batch.state_splits[1:], strict=True)
+        ],
+        dtype=np.int64,
+    )
+    return np.where(best >= never, -1, best)

@@ -1,0 +1,95 @@
+"""Exact removal of virtual arcs, in the log semiring."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from topologies.graph import EPSILON, Graph
+
+
+def without_epsilons(graph: Graph) -> Graph:
+    """The same weighted relation with no arc that reads nothing.
+
+    Each arc is followed, inside itself, by every chain of virtual arcs that may come after it:
+    ``p -> q`` and ``q ~> r`` give ``p -> r`` with the sum of their scores. Compact becomes k2's modified topology,
+    4V - 3 arcs. Parallel arcs are kept: every path stays one path.
+
+    Raises:
+        ValueError: if a virtual arc writes a token (there is then no arc to carry it), or virtual arcs form a cycle.
+    """
+    virtual = graph.input_label == EPSILON
+    if not virtual.any():
+        return graph
+    writing = virtual & (graph.output_label != EPSILON)
+    if writing.any():
+        arc = int(np.argmax(writing))
+        raise ValueError(f"graph: arc {arc} reads nothing and writes {graph.output_label[arc]}; expected no such arc")
+    origin, reached, weight = _closure(graph, virtual)
+    source, destination, arc_of, score = _extended(graph, np.flatnonzero(~virtual), origin, reached, weight)
+    final_score, start = graph.final_score, graph.start
+    if np.any(graph.source[virtual] == start):
+        # The closure of the start state begins a path too: a new start carries its arcs and its final score.
+        begins = origin == start
+        new_start = graph.num_states
+        offset = np.full(graph.num_states, -np.inf)
+        np.logaddexp.at(offset, reached[begins], weight[begins])
+        copied = np.flatnonzero(offset[source] > -np.inf)
+        source = np.concatenate([source, np.full(len(copied), new_start)])
+        destination = np.concatenate([destination, destination[copied]])
+        arc_of = np.concatenate([arc_of, arc_of[copied]])
+        score = np.concatenate([score, score[copied] + offset[source[copied]]])
+        final = np.logaddexp.reduce(graph.final_score[reached[begins]] + weight[begins])
+        final_score, start = np.append(graph.final_score, np.float32(final)), new_start
+    order = np.lexsort((destination, source))
+    return Graph(
+        source[order],
+        destination[order],
+        graph.input_label[arc_of[order]],
+        graph.output_label[arc_of[order]],
+        score[order].astype(np.float32),
+        final_score,
+        start,
+    )
+
+
+def _closure(
+    graph: Graph, virtual: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """All chains of virtual arcs, the empty ones included: where each begins, where it ends, its score."""
+    arcs = np.flatnonzero(virtual)
+    arcs = arcs[np.argsort(graph.source[arcs], kind="stable")]
+    pointer = np.searchsorted(graph.source[arcs], np.arange(graph.num_states + 1))
+    states = np.arange(graph.num_states)
+    origin, reached, weight = states, states, np.zeros(graph.num_states)
+    found = [(origin, reached, weight)]
+    for _ in range(graph.num_states):
+        counts = pointer[reached + 1] - pointer[reached]
+        if not counts.any():
+            return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
+        rows = np.repeat(np.arange(len(reached)), counts)
+        position = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts - pointer[reached], counts)
+        taken = arcs[position]
+        origin, weight = origin[rows], weight[rows] + graph.score[taken]
+        reached = graph.destination[taken].astype(np.int64)
+        found.append((origin, reached, weight))
+    raise ValueError("graph: virtual arcs form a cycle; expected acyclic epsilons")
+
+
+def _extended(
+    graph: Graph,
+    arcs: npt.NDArray[np.int64],
+    origin: npt.NDArray[np.int64],
+    reached: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Each of ``arcs`` once per chain that leaves its destination."""
+    order = np.argsort(origin, kind="stable")
+    pointer = np.searchsorted(origin[order], np.arange(graph.num_states + 1))
+    low, high = pointer[graph.destination[arcs]], pointer[graph.destination[arcs] + 1]
+    counts = high - low
+    arc_of = np.repeat(arcs, counts)
+    position = np.arange(len(arc_of)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    chain = order[position]
+    score = graph.score[arc_of] + weight[chain]
+    return graph.source[arc_of].astype(np.int64), reached[chain], arc_of, score

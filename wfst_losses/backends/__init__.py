@@ -1,0 +1,39 @@
+"""The engines behind the losses, by name: a new one is one file and one line in the table."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+
+from wfst_losses.backends.backend import AbstractBackend
+
+BACKENDS: dict[str, str] = {
+    "reference": "wfst_losses.backends.reference:ReferenceBackend",
+    "k2": "wfst_losses.backends.k2.backend:K2Backend",
+}
+"""Where each backend lies; imported on first use, so that what one needs never stops the others."""
+
+
+@functools.lru_cache(maxsize=None)
+def _load(name: str) -> AbstractBackend:
+    module, _, attribute = BACKENDS[name].partition(":")
+    backend: AbstractBackend = getattr(importlib.import_module(module), attribute)()
+    return backend
+
+
+def get_backend(name: str) -> AbstractBackend:
+    """The backend of that name; "auto" is the exact one that is here.
+
+    Raises:
+        ValueError: for an unknown name.
+        ModuleNotFoundError: for a backend whose package is missing, saying how to install it.
+    """
+    if name == "auto":
+        name = "reference"
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+    return _load(name)
+
+
+__all__ = ["BACKENDS", "AbstractBackend", "get_backend"]

@@ -1,0 +1,137 @@
+"""The reference backend: float64 torch, one line per step of the definition, differentiated by autograd."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+import torch
+
+from topologies import EPSILON, GraphBatch
+from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.emissions import Emissions
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceBackend(AbstractBackend):
+    """Forward recursion over all arcs of all graphs at once, frame by frame, in the log domain and in float64."""
+
+    name = "reference"
+
+    def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
+        """The definition itself; memory grows with frames times arcs."""
+        log_probs = emissions.without_padding().double()
+        arcs = Arcs.of(graphs, utterances, log_probs.device)
+        lengths = torch.as_tensor(emissions.input_lengths, device=log_probs.device)[arcs.utterance_of_state]
+        alpha = torch.full((graphs.num_states,), -torch.inf, dtype=torch.float64, device=log_probs.device)
+        alpha[torch.as_tensor(graphs.starts, dtype=torch.int64)] = 0.0
+        alpha = arcs.follow_epsilons(alpha)
+        for frame in range(int(lengths.max()) if len(lengths) else 0):
+            scores = alpha[arcs.source] + arcs.score + log_probs[arcs.utterance, frame, arcs.label]
+            reached = arcs.follow_epsilons(segment_logsumexp(scores, arcs.destination, graphs.num_states))
+            alpha = torch.where(frame < lengths, reached, alpha)
+        graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
+        totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
+        return totals.to(emissions.log_probs.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arcs:
+    """A batch of graphs as torch columns: arcs that read a label, and virtual arcs in layers."""
+
+    source: torch.Tensor
+    destination: torch.Tensor
+    label: torch.Tensor
+    output: torch.Tensor
+    score: torch.Tensor
+    utterance: torch.Tensor
+    utterance_of_state: torch.Tensor
+    final_score: torch.Tensor
+    virtual_source: torch.Tensor
+    virtual_destination: torch.Tensor
+    virtual_output: torch.Tensor
+    virtual_score: torch.Tensor
+    virtual_layers: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, graphs: GraphBatch, utterances: torch.Tensor, device: torch.device) -> Arcs:
+        """Columns of ``graphs`` on ``device``."""
+        reads = graphs.input_label != EPSILON
+        utterance_of_state = utterances.numpy()[graphs.graph_of_state]
+
+        def column(values: np.ndarray, dtype: torch.dtype = torch.int64) -> torch.Tensor:  # type: ignore[type-arg]
+            return torch.as_tensor(np.array(values), dtype=dtype, device=device)
+
+        source, destination = graphs.source, graphs.destination
+        return cls(
+            source=column(source[reads]),
+            destination=column(destination[reads]),
+            label=column(graphs.input_label[reads]),
+            output=column(graphs.output_label[reads]),
+            score=column(graphs.score[reads], torch.float64),
+            utterance=column(utterance_of_state[source[reads]]),
+            utterance_of_state=column(utterance_of_state),
+            final_score=column(graphs.final_score, torch.float64),
+            virtual_source=column(source[~reads]),
+            virtual_destination=column(destination[~reads]),
+            virtual_output=column(graphs.output_label[~reads]),
+            virtual_score=column(graphs.score[~reads], torch.float64),
+            virtual_layers=tuple(column(layer) for layer in _layers(source[~reads], destination[~reads])),
+        )
+
+    def follow_epsilons(self, alpha: torch.Tensor) -> torch.Tensor:
+        """Add to each state what reaches it by virtual arcs, in the same frame."""
+        for layer in self.virtual_layers:
+            scores = alpha[self.virtual_source[layer]] + self.virtual_score[layer]
+            arriving = segment_logsumexp(scores, self.virtual_destination[layer], len(alpha))
+            alpha = segment_logsumexp(
+                torch.cat([alpha, arriving]), torch.arange(len(alpha), device=alpha.device).repeat(2), len(alpha)
+            )
+        return alpha
+
+
+def _layers(source: np.ndarray, destination: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+    """Virtual arcs grouped so that all arcs into an arc's source lie in earlier groups."""
+    depth: dict[int, int] = {}
+    layer = np.zeros(len(source), dtype=np.int64)
+    # Virtual arcs lead upwards, so ascending sources meet every arc after those that feed it.
+    for arc in np.argsort(source, kind="stable").tolist():
+        layer[arc] = depth.get(int(source[arc]), 0)
+        target = int(destination[arc])
+        depth[target] = max(depth.get(target, 0), int(layer[arc]) + 1)
+    return [np.flatnonzero(layer == index) for index in range(int(layer.max(initial=-1)) + 1)]
+
+
+def _silence_beta_warning() -> None:
+    # torch 1.13 warns once per process that scatter_reduce is in beta; take that once here, not in a user's log.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.zeros(1).scatter_reduce(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1), reduce="amax")
+
+
+_silence_beta_warning()
+
+
+def segment_logsumexp(scores: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
+    """Logsumexp of the scores of each segment.
+
+    =====================  ======  ========
+    scores of the segment  value   gradient
+    =====================  ======  ========
+    none                   -inf    none
+    all -inf               -inf    0
+    some -inf              theirs  0 for the -inf ones
+    =====================  ======  ========
+    """
+    with torch.no_grad():
+        peak = torch.full((num_segments,), -torch.inf, dtype=scores.dtype, device=scores.device)
+        peak = peak.scatter_reduce(0, segment, scores.detach(), reduce="amax")
+        peak = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
+    sums = torch.zeros_like(peak).index_add(0, segment, torch.exp(scores - peak[segment]))
+    positive = ~(sums <= 0)
+    return torch.where(
+        positive,
+        torch.log(torch.where(positive, sums, torch.ones_like(sums))) + peak,
+        torch.full_like(peak, -torch.inf),
+    )

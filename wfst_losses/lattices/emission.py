@@ -1,0 +1,124 @@
+"""The lattice of log-probs and a topology, never built: sums and samples run on the graph itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from topologies import EPSILON, AbstractTopology, Graph, GraphBatch
+from wfst_losses.backends import AbstractBackend
+from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
+from wfst_losses.graphs.paths import Paths
+from wfst_losses.graphs.training import training_graphs
+from wfst_losses.lattices.lattice import AbstractLattice
+from wfst_losses.validation import TokenSequence
+
+_MAX_ENUMERATED = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EmissionLattice(AbstractLattice):
+    """All paths of a topology over the frames of each utterance.
+
+    Attributes:
+        topology: for V labels.
+        emissions: of B utterances.
+        backend: what sums and samples.
+        blank: the blank's column.
+    """
+
+    topology: AbstractTopology
+    emissions: Emissions
+    backend: AbstractBackend
+    blank: int = 0
+
+    @property
+    def num_utterances(self) -> int:
+        """B."""
+        return self.emissions.num_utterances
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """The log-probs."""
+        return self.emissions.log_probs
+
+    def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
+        """Exact posterior samples."""
+        graphs = GraphBatch.from_graphs([self.topology.graph()] * self.num_utterances)
+        graphs = reading_columns(graphs, self.blank)
+        utterances = torch.arange(self.num_utterances)
+        paths = self.backend.sample_paths(graphs, self.emissions, utterances, num_paths, scale, generator)
+        return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
+
+    def enumerate(self) -> Paths:
+        """Every labelling of every utterance's frames that the topology reads, walked in the graph."""
+        graph = self.topology.graph()
+        utterances, steps, tokens = [], [], []
+        for utterance, num_frames in enumerate(self.emissions.input_lengths.tolist()):
+            for labels, written in _walks(graph, num_frames):
+                utterances.append(utterance)
+                steps.append(labels)
+                tokens.append(np.array(written, dtype=np.int64))
+        longest = max(map(len, steps), default=0)
+        padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
+        columns = np.where(padded <= self.blank, padded - 1, padded)
+        columns[padded == 0] = self.blank
+        columns[padded < 0] = -1
+        return Paths(
+            columns.reshape(len(steps), longest),
+            tokens_outside(tokens, self.blank),
+            np.array(utterances, dtype=np.int64),
+            np.zeros(len(steps)),
+        )
+
+    def sequence_scores(
+        self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """One training graph per sequence."""
+        inside = tokens_inside(sequences, self.blank)
+        graphs = training_graphs(self.topology, inside, epsilon_free=self.backend.needs_epsilon_free)
+        graphs = reading_columns(graphs, self.blank)
+        return self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
+
+    def path_scores(self, paths: Paths) -> torch.Tensor:
+        """The sum of the log-probs of the labels read."""
+        device = self.scores.device
+        steps = torch.from_numpy(paths.steps).to(device)
+        read = steps >= 0
+        utterances = torch.from_numpy(paths.utterances).to(device)[:, None]
+        frames = torch.arange(steps.shape[1], device=device)[None, :]
+        gathered = self.emissions.without_padding()[utterances, frames, steps.clamp(min=0)]
+        graph_scores = torch.from_numpy(paths.graph_scores).to(device, gathered.dtype)
+        return gathered.masked_fill(~read, 0.0).sum(dim=1) + graph_scores
+
+
+def _walks(graph: Graph, num_frames: int) -> list[tuple[list[int], list[int]]]:
+    """Every path of ``num_frames`` frames: the labels it reads and the tokens it writes."""
+    leaving: list[list[int]] = [[] for _ in range(graph.num_states)]
+    for arc, source in enumerate(graph.source.tolist()):
+        leaving[source].append(arc)
+    found: list[tuple[list[int], list[int]]] = []
+    pending: list[tuple[int, list[int], list[int]]] = [(graph.start, [], [])]
+    while pending:
+        state, read, written = pending.pop()
+        if len(read) == num_frames and graph.final_score[state] > -np.inf:
+            found.append((read, written))
+            if len(found) > _MAX_ENUMERATED:
+                raise ValueError(f"more than {_MAX_ENUMERATED} paths in {num_frames} frames: too many to enumerate")
+        for arc in leaving[state]:
+            label, token = int(graph.input_label[arc]), int(graph.output_label[arc])
+            if label != EPSILON and len(read) == num_frames:
+                continue
+            pending.append(
+                (
+                    int(graph.destination[arc]),
+                    [*read, label] if label != EPSILON else read,
+                    [*written, token] if token != EPSILON else written,
+                )
+            )
+    return found

@@ -1,0 +1,49 @@
+"""What a lattice is: graphs with emissions, whether built arc by arc or only implied."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wfst_losses.graphs.paths import Paths
+from wfst_losses.validation import TokenSequence
+
+
+class AbstractLattice(abc.ABC):
+    """One weighted set of paths per utterance, to draw hypotheses from and to score them in."""
+
+    @property
+    @abc.abstractmethod
+    def num_utterances(self) -> int:
+        """B."""
+
+    @property
+    @abc.abstractmethod
+    def scores(self) -> torch.Tensor:
+        """What gradients flow to; results are attached to it and lie on its device."""
+
+    @abc.abstractmethod
+    def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
+        """``num_paths`` independent paths per utterance, with probability ``softmax(scale * score)``."""
+
+    @abc.abstractmethod
+    def enumerate(self) -> Paths:
+        """Every path: for tiny lattices only.
+
+        Raises:
+            ValueError: where there are more than a million.
+        """
+
+    @abc.abstractmethod
+    def sequence_scores(
+        self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """``Z(y)``: ``(P,)`` logsumexp over all paths that write each sequence, differentiable; -inf if none."""
+
+    @abc.abstractmethod
+    def path_scores(self, paths: Paths) -> torch.Tensor:
+        """``(P,)`` the score of each path alone, differentiable."""
