@@ -21,22 +21,20 @@ die() {
     exit 1
 }
 
-# What an environment is made of: sets folder, versions, extras, gibibytes and download.
+# What an environment is made of: sets folder, versions, extras and where things are.
 describe_environment() {
     constraints=$root_dir/tools/constraints/$1.txt
     case $1 in
         full)
-            folder=.venv versions=(3.10) gibibytes=6
-            extras=torch,k2,openfst,native,digits,speech,icefall,dev
-            download="2.2 GB" ;;
+            folder=.venv versions=(3.10)
+            extras=torch,k2,openfst,digits,speech,icefall,dev ;;
         free)
-            folder=.venv-free versions=(3.11 3.12 3.13 3.10) gibibytes=4
-            extras=torch,openfst,native,digits,speech,icefall,dev
-            download="0.5 GB (3 GB where the package index serves torch for CUDA)" ;;
+            folder=.venv-free versions=(3.11 3.12 3.13 3.10)
+            extras=torch,openfst,digits,speech,icefall,dev ;;
         *) die "--environment is $1, expected full or free" ;;
     esac
     environment=$1
-    environment_dir=${WFST_LOSSES_ENVIRONMENTS:-$root_dir}/$folder
+    environment_dir=$(realpath -ms "${WFST_LOSSES_ENVIRONMENTS:-$root_dir}")/$folder
     python=$environment_dir/bin/python
 }
 
@@ -49,15 +47,23 @@ is_current() { [[ $(cat "$(stamp_file)" 2>/dev/null) == "$(stamp)" ]] && fits "$
 # Whether an answer of probe_python names a version that the environment can be built on.
 fits() { [[ -n $1 && " ${versions[*]} " == *" ${1% *} "* ]]; }
 
+# How to get CPython $1 here, as one command that needs no administrator.
+how_to_get() {
+    if command -v pyenv >/dev/null; then
+        say "pyenv install $1"
+    elif command -v uv >/dev/null; then
+        say "uv python install $1"
+    else
+        say "pip install uv && uv python install $1"
+    fi
+}
+
 # One line for what is missing, and how to get it.
 python_missing() {
-    local get="uv python install ${versions[0]}" # any way will do; this one needs no administrator
-    command -v pyenv >/dev/null && get="pyenv install ${versions[0]}"
-    command -v uv >/dev/null && get="uv python install ${versions[0]}"
-    if [[ -n ${bare:-} ]]; then
-        say "$bare has no venv module: apt-get install python${versions[0]}-venv (or the like), or $get"
+    if [[ -n $bare ]]; then
+        say "$bare has no venv module: apt-get install python${versions[0]}-venv (or your system's like), or $(how_to_get "${versions[0]}")"
     else
-        say "no CPython ${versions[*]} found: $get (or your system's package), or name one with --python"
+        say "no CPython ${versions[*]} found: $(how_to_get "${versions[0]}"), or install your system's package, or name one with --python"
     fi
 }
 
@@ -89,12 +95,11 @@ choose_environment() {
 
 # What is left out of the free environment, and the one line that adds it.
 say_what_is_left_out() {
-    local get=".venv-free/bin/python -m pip install uv && .venv-free/bin/uv python install 3.10 && "
-    command -v uv >/dev/null && get="uv python install 3.10 && "
-    command -v pyenv >/dev/null && get="pyenv install 3.10 && "
+    local get
+    get=$(how_to_get 3.10)
     find_python 3.10 && get=""
     say "Left out: k2, and with it the k2 backend, lattice_mwer_loss and icefall (${why_free:-as asked})."
-    say "To add it: ${get}bash tools/setup.sh --environment full"
+    say "To add it: ${get:+$get && }bash tools/setup.sh --environment full"
 }
 
 # A virtual environment that someone else made is taken over only when nothing in it has to be replaced.
@@ -116,7 +121,7 @@ PYTHON
 
 # Makes the folder with Python and pip in it, unless a good one is there.
 make_virtual_environment() {
-    local said parent free_kib
+    local said parent
     parent=$(dirname "$environment_dir")
     if [[ -e $environment_dir && -z $fresh ]]; then
         said=$(probe_python "$python" || true)
@@ -137,25 +142,42 @@ make_virtual_environment() {
     fi
     rm -rf "$environment_dir"
     mkdir -p "$parent" || die "cannot write to $parent"
-    free_kib=$(df -Pk "$parent" | awk 'NR == 2 { print $4 }')
-    ((free_kib >= gibibytes * 1048576)) ||
-        die "$((free_kib / 1048576)) GiB free in $parent, $gibibytes needed: make room, or name another folder in WFST_LOSSES_ENVIRONMENTS"
     "$found" -m venv "$environment_dir" || die "$found could not make a virtual environment (see above)"
     printf '%s unfinished\n' "$root_dir" >"$(stamp_file)"
 }
 
+# The versions that matter, in one line.
+pins() { sed -n -E 's/^((k2|torch|lhotse|numpy)==[^;]*).*/\1/p' "$constraints" | sed 's/==/ /' | paste -sd, | sed 's/,/, /g'; }
+
+# Says what comes over the network and checks that there is room for it and for what it unpacks to, as measured.
+# torch is a CPU or a CUDA build as the package index has it, so pip is asked which one it would take.
+announce_download() {
+    local plan room download="2.1 GB" gibibytes=7
+    if [[ $environment == free ]]; then
+        plan=$("$python" -m pip install -q -q --dry-run --report - -c "$constraints" torch) ||
+            die "pip finds no torch for $("$python" -V) (see above): name another Python with --python"
+        download="0.4 GB (torch for CPU)" gibibytes=3
+        [[ $plan != *'"nvidia-'* ]] || download="3 GB (torch for CUDA)" gibibytes=10
+    fi
+    say "Downloads $download, needs $gibibytes GiB of disk, takes one to ten minutes."
+    room=$(df -Pk "$environment_dir" | awk 'NR == 2 { print int($4 / 1048576) }')
+    ((room >= gibibytes)) ||
+        die "$room GiB free in $environment_dir, $gibibytes needed: make room, or name another folder in WFST_LOSSES_ENVIRONMENTS"
+}
+
 install_packages() {
     local quiet=(-q -q) begin=$SECONDS
-    export PIP_USER=0 # a user's own setting would stop pip in an environment
+    export PIP_USER=0     # a user's own setting would stop pip in an environment
     [[ -t 1 ]] && quiet=() # pip's progress bars are for people
-    say "Setting up the $environment environment in $folder: $(sed -n -E '/^(k2|torch|lhotse|numpy)==/s/;.*//p' "$constraints" | paste -sd' ') and what they need"
-    say "on $("$python" -V); downloads about $download, then takes up to $gibibytes GB here."
+    say "Setting up the $environment environment in $folder: $("$python" -V), $(pins) and what goes with them."
     # The first, small step shows whether there is an index within reach.
     "$python" -m pip install "${quiet[@]}" --retries 1 --timeout 20 -c "$constraints" -U pip setuptools wheel hatchling ||
-        die "pip cannot get packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
-    "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "$root_dir[$extras]" ||
+        die "pip gets no packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
+    compgen -G "$environment_dir/lib/python*/site-packages/torch-*.dist-info" >/dev/null || announce_download
+    "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "${root_dir}[$extras]" ||
         die "pip could not install the packages (see above); the same command goes on from here"
-    "$python" -c 'import torch, topologies, wfst_losses' || die "the environment does not work (see above): build it anew with --fresh"
+    "$python" -c 'import torch, topologies, wfst_losses' ||
+        die "the environment does not work (see above): build it anew with --fresh"
     [[ $environment == free ]] || "$python" -c 'import k2' || die "k2 does not load (see above): build it anew with --fresh"
     stamp >"$(stamp_file).new" && mv "$(stamp_file).new" "$(stamp_file)"
     say "Set up in $((SECONDS - begin)) s."

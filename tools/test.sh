@@ -4,6 +4,7 @@
 #   bash tools/test.sh [--environment full|free] [--python PROGRAM] [--fresh] [arguments of pytest]
 #
 # full has k2 and fails where a test skips for want of k2 or numba; free has no k2: its tests skip, counted.
+# shellcheck source=tools/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 prepare_environment "$@"
 cd "$root_dir"
