@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch
 from topologies import EPSILON, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.emissions import Emissions
+from wfst_losses.semiring import segment_logsumexp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,37 +101,3 @@ def _layers(source: np.ndarray, destination: np.ndarray) -> list[np.ndarray]:  #
         target = int(destination[arc])
         depth[target] = max(depth.get(target, 0), int(layer[arc]) + 1)
     return [np.flatnonzero(layer == index) for index in range(int(layer.max(initial=-1)) + 1)]
-
-
-def _silence_beta_warning() -> None:
-    # torch 1.13 warns once per process that scatter_reduce is in beta; take that once here, not in a user's log.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.zeros(1).scatter_reduce(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1), reduce="amax")
-
-
-_silence_beta_warning()
-
-
-def segment_logsumexp(scores: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
-    """Logsumexp of the scores of each segment.
-
-    =====================  ======  ========
-    scores of the segment  value   gradient
-    =====================  ======  ========
-    none                   -inf    none
-    all -inf               -inf    0
-    some -inf              theirs  0 for the -inf ones
-    =====================  ======  ========
-    """
-    with torch.no_grad():
-        peak = torch.full((num_segments,), -torch.inf, dtype=scores.dtype, device=scores.device)
-        peak = peak.scatter_reduce(0, segment, scores.detach(), reduce="amax")
-        peak = torch.where(peak == -torch.inf, torch.zeros_like(peak), peak)
-    sums = torch.zeros_like(peak).index_add(0, segment, torch.exp(scores - peak[segment]))
-    positive = ~(sums <= 0)
-    return torch.where(
-        positive,
-        torch.log(torch.where(positive, sums, torch.ones_like(sums))) + peak,
-        torch.full_like(peak, -torch.inf),
-    )

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from topologies import EPSILON, GraphBatch
-from wfst_losses.backends.reference import Arcs, segment_logsumexp
+from wfst_losses.backends.reference import Arcs
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.semiring import segment_logsumexp
 
 
 def sample_paths(
@@ -78,7 +79,7 @@ class _Walk:
     def draw(self, num_paths: int, generator: torch.Generator | None) -> Paths:
         """All walkers, one frame at a time."""
         starts = torch.as_tensor(self.graphs.starts, dtype=torch.int64)
-        possible = torch.flatnonzero(self.beta[0][starts] > -torch.inf)
+        possible = torch.nonzero(self.beta[0][starts] > -torch.inf).flatten()
         graph = possible.repeat_interleave(num_paths)
         self.state = starts[graph]
         self.graph_scores = torch.zeros(len(graph), dtype=torch.float64)

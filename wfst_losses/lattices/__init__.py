@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wfst_losses.lattices.emission import EmissionLattice
+from wfst_losses.lattices.arcs import ArcLattice
 from wfst_losses.lattices.lattice import AbstractLattice
 
-__all__ = ["AbstractLattice", "EmissionLattice"]
+__all__ = ["AbstractLattice", "ArcLattice"]

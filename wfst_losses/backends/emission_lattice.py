@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, AbstractTopology, Graph, GraphBatch
-from wfst_losses.backends import AbstractBackend
+from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
 from wfst_losses.graphs.paths import Paths

@@ -1,0 +1,79 @@
+"""The k2 backend: training graphs intersected with dense scores, with a beam that prunes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from topologies import GraphBatch
+from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.backends.k2 import k2
+from wfst_losses.backends.k2.convert import to_k2
+from wfst_losses.emissions import Emissions
+
+_MAX_FRAMES = 65_534
+_MAX_LABELS = 65_534
+
+
+@dataclasses.dataclass(frozen=True)
+class K2Backend(AbstractBackend):
+    """``k2.intersect_dense``: scores in float32, sums in float64.
+
+    Attributes:
+        output_beam: arcs further than this below the best path are pruned, nats; the default keeps all.
+        max_states, max_arcs: k2 silently lowers the beam above these; the defaults are its own limits.
+    """
+
+    output_beam: float = 1e9
+    max_states: int = 2**31 - 1
+    max_arcs: int = 2**30
+
+    name = "k2"
+    needs_epsilon_free = True
+
+    def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
+        """Lattices of all graphs at once; utterances of no frames, which k2 refuses, are summed by hand."""
+        _check_limits(emissions)
+        log_probs = emissions.without_padding()
+        lengths = emissions.input_lengths
+        framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
+        totals = self._without_frames(graphs).to(log_probs.device, log_probs.dtype) + 0.0 * log_probs.sum()
+        if len(framed) == 0:
+            return totals
+        # An impossible graph has no state beside its start; k2 wants no such graph.
+        possible = np.array([index for index in framed.tolist() if graphs.graph(index).num_arcs], dtype=np.int64)
+        totals = totals.index_fill(0, torch.from_numpy(framed).to(totals.device), -torch.inf)
+        if len(possible) == 0:
+            return totals
+        used = np.unique(utterances.numpy()[possible])
+        by_length = used[np.argsort(-lengths[used], kind="stable")]
+        place = {utterance: index for index, utterance in enumerate(by_length.tolist())}
+        supervisions = torch.tensor([[b, 0, int(lengths[b])] for b in by_length.tolist()], dtype=torch.int32)
+        # k2 carries gradients for float32 leaves of its own making only.
+        dense = k2.DenseFsaVec(log_probs.float().contiguous(), supervisions)
+        fsas = k2.create_fsa_vec([to_k2(graphs.graph(index)) for index in possible.tolist()])
+        to_dense = torch.tensor([place[int(b)] for b in utterances.numpy()[possible]], dtype=torch.int32)
+        lattice = k2.intersect_dense(
+            fsas.to(log_probs.device),
+            dense,
+            self.output_beam,
+            max_states=self.max_states,
+            max_arcs=self.max_arcs,
+            a_to_b_map=to_dense.to(log_probs.device),
+        )
+        scores = lattice.get_tot_scores(use_double_scores=True, log_semiring=True).to(log_probs.dtype)
+        return totals.index_copy(0, torch.from_numpy(possible).to(totals.device), scores)
+
+    @staticmethod
+    def _without_frames(graphs: GraphBatch) -> torch.Tensor:
+        return torch.from_numpy(graphs.final_score[graphs.starts].copy())
+
+
+def _check_limits(emissions: Emissions) -> None:
+    num_frames, num_labels = emissions.log_probs.shape[1:]
+    if num_labels > _MAX_LABELS:
+        raise ValueError(f"log_probs has {num_labels} columns, expected at most {_MAX_LABELS} with backend='k2'")
+    if num_frames > _MAX_FRAMES:
+        raise ValueError(f"log_probs has {num_frames} frames, expected at most {_MAX_FRAMES} with backend='k2'")

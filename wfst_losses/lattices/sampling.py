@@ -1,0 +1,63 @@
+"""Random paths through an acyclic lattice."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+def backward_scores(source, destination, scores, is_end):  # type: ignore[no-untyped-def]
+    """``(num_states,)`` log-sum of the rest of all paths from each state; arcs in ascending order of source."""
+    beta = np.where(is_end, 0.0, -np.inf)
+    for arc in range(len(source) - 1, -1, -1):
+        value = scores[arc] + beta[destination[arc]]
+        state = source[arc]
+        if value > beta[state]:
+            value, beta[state] = beta[state], value
+        if value > -np.inf:
+            beta[state] += np.log1p(np.exp(value - beta[state]))
+    return beta
+
+
+@numba.njit(cache=True)  # type: ignore[misc]
+def _uniform(state):  # type: ignore[no-untyped-def]
+    """The next state of a splitmix64 stream, and a number in [0, 1)."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = mixed ^ (mixed >> np.uint64(31))
+    return state, np.float64(mixed >> np.uint64(11)) * 2.0**-53
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
+def walk(destination, scores, out_splits, beta, is_end, starts, seeds, longest):  # type: ignore[no-untyped-def]
+    """One path per start: the arcs taken, -1 beyond its end. ``seeds`` holds one 64-bit seed per path."""
+    steps = np.full((len(starts), longest), -1, np.int64)
+    for row in range(len(starts)):
+        state, stream = starts[row], np.uint64(seeds[row])
+        length = 0
+        while not is_end[state]:
+            stream, uniform = _uniform(stream)
+            chosen = -1
+            for arc in range(out_splits[state], out_splits[state + 1]):
+                if beta[destination[arc]] == -np.inf or scores[arc] == -np.inf:
+                    continue
+                # The last possible arc stays chosen where rounding leaves a rest of the mass.
+                chosen = arc
+                uniform -= np.exp(scores[arc] + beta[destination[arc]] - beta[state])
+                if uniform < 0.0:
+                    break
+            steps[row, length] = chosen
+            length += 1
+            state = destination[chosen]
+    return steps
+
+
+@numba.njit(cache=True)  # type: ignore[misc]
+def longest_path(source, destination, num_states):  # type: ignore[no-untyped-def]
+    """The most arcs on any path; arcs in ascending order of source."""
+    depth = np.zeros(num_states, np.int64)
+    for arc in range(len(source)):
+        depth[destination[arc]] = max(depth[destination[arc]], depth[source[arc]] + 1)
+    return depth.max() if num_states else 0

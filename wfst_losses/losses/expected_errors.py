@@ -1,0 +1,186 @@
+"""The expected number of errors over hypotheses picked from a lattice: what every MWER loss computes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wfst_losses.graphs.paths import Paths, distinct
+from wfst_losses.lattices import AbstractLattice
+from wfst_losses.risks import AbstractRisk
+from wfst_losses.samplers import AbstractPathSampler
+from wfst_losses.semiring import segment_logsumexp
+from wfst_losses.validation import TokenSequence, check_choice, check_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """How hypotheses are picked, counted and weighted; checked once.
+
+    Attributes:
+        sampler, risk: what picks hypotheses and what counts their errors.
+        estimator: "nbest" (softmax over distinct hypotheses) or "sampled" (unbiased, duplicates kept).
+        temperature: divides log-scores before the softmax.
+        path_score: "sum" over all alignments of a hypothesis, or "single", the one that was picked.
+        baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not.
+        nbest_scale: multiplies scores while drawing only.
+    """
+
+    sampler: AbstractPathSampler
+    risk: AbstractRisk
+    estimator: str = "nbest"
+    temperature: float = 1.0
+    path_score: str = "sum"
+    baseline: str = "mean"
+    nbest_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sampler, AbstractPathSampler):
+            raise ValueError(f"sampler is {self.sampler!r:.80}, expected a path sampler such as RandomPaths(16)")
+        if not isinstance(self.risk, AbstractRisk):
+            raise ValueError(f"risk is {self.risk!r:.80}, expected a risk such as TokenErrors()")
+        check_choice("estimator", self.estimator, ("nbest", "sampled"))
+        check_choice("path_score", self.path_score, ("sum", "single"))
+        check_choice("baseline", self.baseline, ("mean", "none"))
+        check_number("temperature", self.temperature, above=0.0)
+        check_number("nbest_scale", self.nbest_scale, above=0.0)
+        if self.estimator == "sampled":
+            self._check_sampled()
+
+    def _check_sampled(self) -> None:
+        if not self.sampler.is_posterior:
+            raise ValueError(f"sampler is {self.sampler!r}, expected RandomPaths with estimator='sampled'")
+        if getattr(self.sampler, "num_paths", 2) < 2:
+            raise ValueError("sampler.num_paths is 1, expected >= 2 with estimator='sampled'")
+        for name in ("temperature", "nbest_scale"):
+            if getattr(self, name) != 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator='sampled'")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """What stood behind a loss, per utterance, in the caller's order.
+
+    Attributes:
+        expected_errors: ``(B,)`` float64, expected errors without the baseline.
+        oracle_errors: ``(B,)`` float64, errors of the best hypothesis; +inf where there is none.
+        num_paths, num_distinct: ``(B,)`` paths drawn, distinct sequences among them.
+        empty: utterances without any path: loss +inf, gradient 0.
+        single: utterances with one hypothesis: gradient 0 with the n-best estimator.
+        dropped: utterances left out for NaN or +inf.
+    """
+
+    expected_errors: npt.NDArray[np.float64]
+    oracle_errors: npt.NDArray[np.float64]
+    num_paths: npt.NDArray[np.int64]
+    num_distinct: npt.NDArray[np.int64]
+    empty: tuple[int, ...]
+    single: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+
+def expected_errors(
+    lattice: AbstractLattice,
+    references: Sequence[TokenSequence],
+    criterion: Criterion,
+    generator: torch.Generator | None,
+) -> tuple[torch.Tensor, Diagnostics]:
+    """``(B,)`` losses attached to the lattice's scores, and what stood behind them.
+
+    n-best: ``sum_i P_i W_i - c`` with ``P = softmax(score / temperature)`` over distinct hypotheses. Sampled: the
+    mean of W over independent paths, with the unbiased gradient ``1/(N-1) sum_i (W_i - mean W) grad score_i``.
+    """
+    drawn = criterion.sampler.draw(lattice, criterion.nbest_scale, generator)
+    unique, _ = distinct(drawn)
+    paths = drawn if criterion.estimator == "sampled" else unique
+    errors = criterion.risk.errors(paths.tokens, references, paths.utterances)
+    scores = _scores(lattice, paths, criterion)
+    segment = torch.from_numpy(paths.utterances).to(scores.device)
+    weighting = _sampled if criterion.estimator == "sampled" else _nbest
+    expected, loss = weighting(scores, torch.from_numpy(errors).to(scores), segment, criterion, lattice.num_utterances)
+    counts = np.bincount(paths.utterances, minlength=lattice.num_utterances)
+    empty = torch.from_numpy(counts == 0).to(loss.device)
+    loss = loss.masked_fill(empty, torch.inf) + 0.0 * _anchor(lattice.scores)
+    diagnostics = _diagnostics(drawn, unique, paths, errors, expected.detach().cpu().double().numpy())
+    return loss, diagnostics
+
+
+def _anchor(scores: torch.Tensor) -> torch.Tensor:
+    """Zero, attached to the scores: a batch without hypotheses still takes part in a backward pass."""
+    return scores.flatten()[:1].nan_to_num(0.0, 0.0, 0.0).sum()
+
+
+def _scores(lattice: AbstractLattice, paths: Paths, criterion: Criterion) -> torch.Tensor:
+    if criterion.path_score == "single":
+        return lattice.path_scores(paths)
+    if criterion.estimator == "nbest":
+        return lattice.sequence_scores(paths.tokens, paths.utterances)
+    unique, place = _places(paths)
+    scores = lattice.sequence_scores(unique.tokens, unique.utterances)
+    return scores[torch.from_numpy(place).to(scores.device)]
+
+
+def _places(paths: Paths) -> tuple[Paths, npt.NDArray[np.int64]]:
+    """Distinct sequences, and for each path the row of its sequence among them."""
+    unique, _ = distinct(paths)
+    keys = zip(unique.utterances.tolist(), unique.tokens, strict=True)
+    row = {(utterance, tokens.tobytes()): index for index, (utterance, tokens) in enumerate(keys)}
+    all_keys = zip(paths.utterances.tolist(), paths.tokens, strict=True)
+    return unique, np.array([row[utterance, tokens.tobytes()] for utterance, tokens in all_keys], dtype=np.int64)
+
+
+def _sums(values: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
+    return torch.zeros(num_segments, dtype=values.dtype, device=values.device).index_add(0, segment, values)
+
+
+def _means(values: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
+    return _sums(values, segment, num_segments) / _sums(torch.ones_like(values), segment, num_segments).clamp(min=1)
+
+
+def _nbest(
+    scores: torch.Tensor, errors: torch.Tensor, segment: torch.Tensor, criterion: Criterion, num_utterances: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = scores / criterion.temperature
+    probabilities = torch.exp(logits - segment_logsumexp(logits, segment, num_utterances)[segment])
+    expected = _sums(probabilities * errors, segment, num_utterances)
+    if criterion.baseline == "none":
+        return expected, expected
+    baseline = _means(errors, segment, num_utterances)
+    # Subtracting before the sum keeps the gradient the same and its rounding small.
+    return expected, _sums(probabilities * (errors - baseline[segment]), segment, num_utterances)
+
+
+def _sampled(
+    scores: torch.Tensor, errors: torch.Tensor, segment: torch.Tensor, criterion: Criterion, num_utterances: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = _means(errors, segment, num_utterances)
+    num_paths = _sums(torch.ones_like(errors), segment, num_utterances)
+    weights = (errors - mean[segment]) / (num_paths - 1).clamp(min=1)[segment]
+    surrogate = _sums(weights * scores, segment, num_utterances)
+    value = mean if criterion.baseline == "none" else torch.zeros_like(mean)
+    return mean, value + surrogate - surrogate.detach()
+
+
+def _diagnostics(
+    drawn: Paths,
+    unique: Paths,
+    paths: Paths,
+    errors: npt.NDArray[np.float64],
+    expected: npt.NDArray[np.float64],
+) -> Diagnostics:
+    num_utterances = len(expected)
+    num_distinct = np.bincount(unique.utterances, minlength=num_utterances)
+    oracle = np.full(num_utterances, np.inf)
+    np.minimum.at(oracle, paths.utterances, errors)
+    return Diagnostics(
+        expected_errors=expected,
+        oracle_errors=oracle,
+        num_paths=np.bincount(drawn.utterances, minlength=num_utterances),
+        num_distinct=num_distinct,
+        empty=tuple(np.flatnonzero(num_distinct == 0).tolist()),
+        single=tuple(np.flatnonzero(num_distinct == 1).tolist()),
+    )

@@ -1,0 +1,101 @@
+"""Minimum word error rate over a k2 lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_errors
+from wfst_losses.losses.reduction import reduce
+from wfst_losses.risks import AbstractRisk, TokenErrors
+from wfst_losses.samplers import AbstractPathSampler, RandomPaths
+from wfst_losses.validation import TokenSequence, check_reduction
+
+if TYPE_CHECKING:
+    from k2 import Fsa, RaggedTensor
+
+
+def lattice_mwer_loss(
+    lattice: Fsa,
+    ref_texts: Sequence[Sequence[int]] | RaggedTensor,
+    nbest_scale: float = 0.5,
+    num_paths: int = 200,
+    temperature: float = 1.0,
+    use_double_scores: bool = True,
+    reduction: str = "sum",
+    *,
+    sampler: AbstractPathSampler | None = None,
+    risk: AbstractRisk = TokenErrors(),  # noqa: B008 (an immutable value)
+    estimator: str = "nbest",
+    path_score: str = "sum",
+    baseline: str = "none",
+    generator: torch.Generator | None = None,
+    return_diagnostics: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
+    """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
+
+    ``loss = sum_i P_i W_i``, ``P = softmax_i(Z(y_i) / temperature)``, ``Z(y_i)`` the log-sum over all paths of the
+    lattice that write ``y_i``: over alignments, and with a lexicon and grammar over pronunciations, silences and
+    back-off paths too. ``k2.mwer_loss`` keeps one arbitrary alignment per hypothesis: ``path_score="single"``.
+
+    The lattice is not changed. "mean" is over utterances with a lattice, where k2 divides by the number of paths
+    found. An empty lattice is +inf with zero gradient and named in the diagnostics, where k2 gives 0. On a pruned
+    lattice all is exact for the pruned posterior. Sums run on the CPU in float64 whatever the lattice's device.
+
+    Args:
+        lattice: FsaVec, one graph per utterance; tokens are its ``aux_labels``, plain or ragged, words included.
+        ref_texts: B references in the units the lattice writes.
+        nbest_scale: scales scores only while drawing.
+        num_paths: paths drawn per utterance, where ``sampler`` is left out.
+        temperature: above 0.
+        use_double_scores: kept for k2's sake; sums are always float64.
+        reduction: "sum", "mean" over finite utterances, or "none" for ``(B,)``.
+        sampler, risk, estimator, path_score, baseline, generator, return_diagnostics: as in `mwer_loss`.
+
+    Returns:
+        A scalar or ``(B,)``, in errors; with diagnostics on request.
+
+    Raises:
+        ValueError: naming the argument, the index, what was expected and what came.
+
+    Source: Prabhavalkar et al. 2018 (arXiv 1712.01818).
+    """
+    from wfst_losses.backends.k2.lattice import read_lattice
+
+    del use_double_scores
+    check_reduction(reduction)
+    criterion = Criterion(
+        sampler if sampler is not None else RandomPaths(num_paths),
+        risk,
+        estimator,
+        temperature,
+        path_score,
+        baseline,
+        nbest_scale,
+    )
+    arcs = read_lattice(lattice)
+    references = _check_references(ref_texts, arcs.num_utterances)
+    losses, diagnostics = expected_errors(arcs, references, criterion, generator)
+    value = reduce(losses, reduction)
+    return (value, diagnostics) if return_diagnostics else value
+
+
+def _check_references(ref_texts: Sequence[Sequence[int]] | RaggedTensor, num_utterances: int) -> list[TokenSequence]:
+    rows = ref_texts.tolist() if hasattr(ref_texts, "tolist") else ref_texts
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        raise ValueError(f"ref_texts is a {type(ref_texts).__name__}, expected a list of lists or a k2.RaggedTensor")
+    if len(rows) != num_utterances:
+        raise ValueError(f"ref_texts has {len(rows)} references but lattice has {num_utterances}, expected as many")
+    references = []
+    for index, row in enumerate(rows):
+        tokens = np.asarray(row)
+        if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+            raise ValueError(f"ref_texts[{index}] is {row!r:.80}, expected a sequence of integers")
+        if tokens.size and tokens.min() < 1:
+            position = int(np.argmax(tokens < 1))
+            raise ValueError(f"ref_texts[{index}][{position}] is {tokens[position]}, expected a token >= 1")
+        references.append(tokens.astype(np.int64))
+    return references

@@ -1,0 +1,123 @@
+"""The losses as torch modules: shells that hold a call's options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wfst_losses.losses.ctc import ctc_loss
+from wfst_losses.losses.expected_errors import Diagnostics
+from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
+from wfst_losses.losses.mwer import mwer_loss
+from wfst_losses.losses.reduction import reduce
+from wfst_losses.validation import Lengths, Targets, check_reduction
+
+if TYPE_CHECKING:
+    from k2 import Fsa, RaggedTensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LossReport:
+    """What the last call of a module left out.
+
+    Attributes:
+        num_utterances: B.
+        num_finite: how many entered the sum or mean.
+        infinite: the others, by their place in the batch.
+        diagnostics: of MWER losses.
+    """
+
+    num_utterances: int
+    num_finite: int
+    infinite: tuple[int, ...]
+    diagnostics: Diagnostics | None = None
+
+
+class AbstractLoss(torch.nn.Module):
+    """Options kept from construction, one loss function called with them, and a report of the last call."""
+
+    function: Callable[..., Any]
+
+    def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+        self.options = options
+        self.last_report: LossReport | None = None
+
+    def extra_repr(self) -> str:
+        """The options, as in a call."""
+        return ", ".join(f"{name}={value!r}" for name, value in {**self.options, "reduction": self.reduction}.items())
+
+    def _finish(self, losses: torch.Tensor, diagnostics: Diagnostics | None = None) -> torch.Tensor:
+        infinite = tuple(torch.nonzero(~losses.detach().isfinite()).flatten().tolist())
+        self.last_report = LossReport(len(losses), len(losses) - len(infinite), infinite, diagnostics)
+        return reduce(losses, self.reduction)
+
+
+class CTCLoss(AbstractLoss):
+    """`ctc_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
+
+    def forward(
+        self,
+        log_probs: torch.Tensor,
+        targets: Targets,
+        input_lengths: Lengths,
+        target_lengths: Lengths | None = None,
+    ) -> torch.Tensor:
+        """The reduced loss."""
+        return self._finish(ctc_loss(log_probs, targets, input_lengths, target_lengths, **self.options))
+
+
+class MWERLoss(AbstractLoss):
+    """`mwer_loss` with its options fixed; ``last_report.diagnostics`` tells what stood behind the value."""
+
+    def forward(
+        self,
+        log_probs: torch.Tensor,
+        targets: Targets,
+        input_lengths: Lengths,
+        target_lengths: Lengths | None = None,
+    ) -> torch.Tensor:
+        """The reduced loss."""
+        result = mwer_loss(
+            log_probs, targets, input_lengths, target_lengths, **{**self.options, "return_diagnostics": True}
+        )
+        assert isinstance(result, tuple)
+        return self._finish(*result)
+
+
+class LatticeMWERLoss(AbstractLoss):
+    """`lattice_mwer_loss` with its options fixed; ``k2.MWERLoss``'s arguments in its order."""
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        use_double_scores: bool = True,
+        reduction: str = "sum",
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            reduction=reduction, temperature=temperature, use_double_scores=use_double_scores, **options
+        )
+
+    def forward(
+        self,
+        lattice: Fsa,
+        ref_texts: list[list[int]] | RaggedTensor,
+        nbest_scale: float = 0.5,
+        num_paths: int = 200,
+    ) -> torch.Tensor:
+        """The reduced loss."""
+        result = lattice_mwer_loss(
+            lattice,
+            ref_texts,
+            nbest_scale,
+            num_paths,
+            **{**self.options, "reduction": "none", "return_diagnostics": True},
+        )
+        assert isinstance(result, tuple)
+        return self._finish(*result)
