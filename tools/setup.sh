@@ -8,7 +8,8 @@
 #
 # Without --environment: full where a CPython 3.10 is found, else free. --fresh builds anew, whatever is there.
 # WFST_LOSSES_ENVIRONMENT stands for --environment; WFST_LOSSES_ENVIRONMENTS names another folder to keep them in.
-# demo.sh and test.sh source this file and call prepare_environment.
+# demo.sh and test.sh source this file and call read_arguments and prepare_environment.
+
 set -euo pipefail
 
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -129,7 +130,8 @@ make_virtual_environment() {
             # Programs in bin/ name the place they were made for: in a moved checkout only a new environment will do.
             [[ $(cat "$(stamp_file)") == "$root_dir "* ]] && fits "$said" && "$python" -m pip --version >/dev/null 2>&1 && return
         else
-            fits "$said" || die "$folder was not made by tools/setup.sh and holds ${said:+another }Python${said:+ than ${versions[*]}}${said:- that does not run}: move it away, or rebuild it with --fresh"
+            fits "$said" ||
+                die "$folder was not made by tools/setup.sh and does not hold Python ${versions[*]}: move it away, or rebuild it with --fresh"
             check_foreign
             return
         fi
@@ -183,21 +185,27 @@ install_packages() {
     say "Set up in $((SECONDS - begin)) s."
 }
 
-# prepare_environment ARGUMENT...: takes its own arguments, leaves the others in `remaining`, and afterwards `python` is
-# the interpreter of the environment, `environment` its name.
-prepare_environment() {
-    local asked=${WFST_LOSSES_ENVIRONMENT:-}
-    chosen_python="" fresh="" why_free="" remaining=()
+# Takes the arguments of set-up out of those given and leaves the others in `remaining`.
+read_arguments() {
+    asked=${WFST_LOSSES_ENVIRONMENT:-} chosen_python="" fresh="" remaining=()
     while (($#)); do
         case $1 in
             --environment=* | --python=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
-            --environment) asked=${2-} && shift 2 || die "--environment needs full or free" ;;
-            --python) chosen_python=${2-} && shift 2 || die "--python needs a program" ;;
-            --fresh) fresh=yes && shift ;;
-            -h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0" && exit 0 ;;
-            *) remaining+=("$1") && shift ;;
+            --environment | --python)
+                (($# > 1)) || die "$1 needs a value; --help shows what there is"
+                if [[ $1 == --python ]]; then chosen_python=$2; else asked=$2; fi
+                shift ;;
+            --fresh) fresh=yes ;;
+            -h | --help) sed -n '2,/^[^#]*$/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+            *) remaining+=("$1") ;;
         esac
+        shift
     done
+}
+
+# Builds what is missing. Afterwards `environment` is its name and `python` its interpreter.
+prepare_environment() {
+    why_free=""
     choose_environment "$asked"
     if [[ -n $fresh ]] || ! is_current; then
         exec 9<"$root_dir" # two set-ups at once would tread on each other: the second waits here
@@ -212,7 +220,8 @@ prepare_environment() {
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    prepare_environment "$@"
+    read_arguments "$@"
     ((${#remaining[@]} == 0)) || die "unknown argument ${remaining[0]}; --help shows what there is"
+    prepare_environment
     say "The $environment environment is ready: $environment_dir"
 fi

@@ -4,9 +4,11 @@
 #   bash tools/test.sh [--environment full|free] [--python PROGRAM] [--fresh] [arguments of pytest]
 #
 # full has k2 and fails where a test skips for want of k2 or numba; free has no k2: its tests skip, counted.
+
 # shellcheck source=tools/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-prepare_environment "$@"
+read_arguments "$@"
+prepare_environment
 cd "$root_dir"
 
 # The tests compare and count, they do not time: one thread each, two processes.

@@ -7,23 +7,23 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 # In the full environment nothing may be skipped for want of these.
 NEVER_MISSING = re.compile(r"\b(k2|numba)\b", re.IGNORECASE)
 
 
 def count(report: Path) -> tuple[Counter[str], Counter[str]]:
-    """Outcomes by name (passed, failed, skipped) and skipped tests by reason; nothing where the report is empty.
+    """Outcomes by name (passed, failed, skipped) and skipped tests by reason; zeros where the report is empty.
 
-    An error outside a test (a fixture, a module that does not import) counts as failed, an expected failure as
-    skipped.
+    An error outside a test (a fixture, a module that does not import) counts as failed, an expected failure
+    as skipped.
     """
     outcomes: Counter[str] = Counter(passed=0, failed=0, skipped=0)
     reasons: Counter[str] = Counter()
     if report.stat().st_size == 0:
         return outcomes, reasons
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it a moment ago
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it a moment ago
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             outcomes["failed"] += 1
@@ -52,7 +52,10 @@ def main() -> int:
     outcomes["failed"] += sum(reasons[reason] for reason in forbidden)
     outcomes["skipped"] -= sum(reasons[reason] for reason in forbidden)
     if arguments.pytest_status != 0 and outcomes["failed"] == 0:
-        print(f"pytest ended with status {arguments.pytest_status}", "(no tests)" * (arguments.pytest_status == 5))
+        print(
+            f"pytest ended with status {arguments.pytest_status}",
+            "(no tests)" * (arguments.pytest_status == 5),
+        )
         outcomes["failed"] += 1
     elif outcomes["passed"] == 0:
         print("no test passed")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lhotse import CutSet, load_manifest
-from lhotse.dataset import DynamicBucketingSampler, K2SpeechRecognitionDataset, SimpleCutSampler
+from lhotse.dataset import DynamicBucketingSampler, K2SpeechRecognitionDataset, SimpleCutSampler, SpecAugment
 from torch.utils.data import DataLoader
 
 
@@ -24,12 +24,34 @@ def with_features_in_memory(cuts: CutSet) -> CutSet:
     return CutSet.from_cuts(cut.move_to_memory(load_audio=False) for cut in cuts)
 
 
-def train_loader(cuts: CutSet, max_duration: float, seed: int) -> DataLoader[dict[str, Any]]:
-    """Shuffled batches of similar durations, of at most ``max_duration`` seconds; call ``sampler.set_epoch``."""
+def split_into_parts(cuts: CutSet, num_parts: int) -> list[CutSet]:
+    """Deal the noise draws of a manifest into ``num_parts`` sets; a training epoch reads one of them."""
+    draws = [cut.supervisions[0].custom["draw"] for cut in cuts]
+    # Neighbouring draws differ in the kind of noise: two of them at a time keep every part balanced.
+    return [
+        CutSet.from_cuts(cut for cut, draw in zip(cuts, draws, strict=True) if draw // 2 % num_parts == part)
+        for part in range(num_parts)
+    ]
+
+
+def spec_augment() -> SpecAugment:
+    """Return masks of a size that leaves most letters of a three-second string readable."""
+    return SpecAugment(
+        time_warp_factor=0, num_feature_masks=2, features_mask_size=6, num_frame_masks=2, frames_mask_size=12
+    )
+
+
+def train_loader(
+    cuts: CutSet, max_duration: float, seed: int, epoch: int, *, augment: bool = False
+) -> DataLoader[dict[str, Any]]:
+    """Shuffled batches of similar durations, of at most ``max_duration`` seconds; the epoch decides the order."""
     sampler = DynamicBucketingSampler(
         cuts, max_duration=max_duration, num_buckets=8, shuffle=True, seed=seed, drop_last=False
     )
-    return DataLoader(K2SpeechRecognitionDataset(return_cuts=True), sampler=sampler, batch_size=None)
+    sampler.set_epoch(epoch)
+    transforms = [spec_augment()] if augment else []
+    dataset = K2SpeechRecognitionDataset(return_cuts=True, input_transforms=transforms)
+    return DataLoader(dataset, sampler=sampler, batch_size=None)
 
 
 def eval_loader(cuts: CutSet, max_duration: float = 400.0) -> DataLoader[dict[str, Any]]:

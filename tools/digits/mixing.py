@@ -25,6 +25,7 @@ class DigitString:
     name: str
     speaker: str
     recordings: tuple[str, ...]
+    draw: int
     text: str
     noise: str
     snr_db: float
@@ -116,6 +117,7 @@ def draw_strings(
                     name=f"{prefix}-{draw:02d}-{speaker}-{count:04d}",
                     speaker=speaker,
                     recordings=tuple(recording.name for recording in chosen),
+                    draw=draw,
                     text=" ".join(WORDS[recording.digit] for recording in chosen),
                     noise=noise_name,
                     snr_db=round(snr_db, 2),

@@ -32,7 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for manifests, features, tokens")
     parser.add_argument("--corpus-dir", type=Path, help="folder of {digit}_{speaker}_{index}.wav, 8 kHz mono")
     parser.add_argument("--held-out-speaker", help="speaker kept out of training; the last by name if not given")
-    parser.add_argument("--train-draws", type=int, default=8, help="noise draws of the training recordings")
+    parser.add_argument("--train-draws", type=int, default=32, help="noise draws of the training recordings")
     parser.add_argument("--dev-draws", type=int, default=8)
     parser.add_argument("--test-draws", type=int, default=12)
     parser.add_argument("--held-out-draws", type=int, default=6)
@@ -57,7 +57,12 @@ def make_cut(string: DigitString, extractor: Fbank, writer: LilcomChunkyWriter) 
         duration=features.duration,
         text=string.text,
         speaker=string.speaker,
-        custom={"recordings": list(string.recordings), "noise": string.noise, "snr_db": string.snr_db},
+        custom={
+            "recordings": list(string.recordings),
+            "draw": string.draw,
+            "noise": string.noise,
+            "snr_db": string.snr_db,
+        },
     )
     return MonoCut(
         id=string.name,
