@@ -14,10 +14,10 @@ NEVER_MISSING = re.compile(r"\b(k2|numba)\b", re.IGNORECASE)
 
 
 def count(report: Path) -> tuple[Counter[str], Counter[str]]:
-    """Outcomes by name (passed, failed, skipped) and skipped tests by reason; zeros where the report is empty.
+    """Outcomes by name (passed, failed, skipped) and skipped tests by reason; zeros for an empty report.
 
     An error outside a test (a fixture, a module that does not import) counts as failed, an expected failure
-    as skipped.
+    counts as skipped.
     """
     outcomes: Counter[str] = Counter(passed=0, failed=0, skipped=0)
     reasons: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """tools/setup.sh: which interpreter and environment it takes, when it installs, what it says where it cannot.
 
-No packages are fetched: the interpreters are stand-ins that answer as Python would and write down their calls.
+No packages are fetched: the interpreters are stand-ins that answer as Python would and log their calls.
 """
 
 from __future__ import annotations
