@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from topologies.graph import EPSILON, FloatColumn, Graph, IntColumn
 
 _DENSE_KEYS = 1 << 25
+TokenSequence: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class GraphBatch:
         )
 
 
-def chains(targets: Sequence[Sequence[int]]) -> GraphBatch:
+def chains(targets: Sequence[TokenSequence]) -> GraphBatch:
     """One linear acceptor per token sequence: state u stands after u tokens."""
     lengths = np.array([len(target) for target in targets], dtype=np.int64)
     num_states = lengths + 1
@@ -127,7 +129,7 @@ def chains(targets: Sequence[Sequence[int]]) -> GraphBatch:
     )
 
 
-def compose_targets(graph: Graph, targets: Sequence[Sequence[int]]) -> GraphBatch:
+def compose_targets(graph: Graph, targets: Sequence[TokenSequence]) -> GraphBatch:
     """For each target, the paths of ``graph`` that write it, and nothing else."""
     return compose(graph, chains(targets))
 
@@ -222,9 +224,7 @@ class _Exploration:
             parts.append((skip_rows, destination * 2 + 1, np.full(len(skip_rows), -1), skip_arc))
         matched, left_arc = self._left_arcs(left_state[rows] * self.num_keys_per_state + label + 1)
         right_arc = right_arc[matched]
-        destination = (
-            self.left.destination[left_arc].astype(np.int64) * num_right + self.right.destination[right_arc]
-        )
+        destination = self.left.destination[left_arc].astype(np.int64) * num_right + self.right.destination[right_arc]
         parts.append((rows[matched], destination * 2, left_arc, right_arc))
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
@@ -309,7 +309,7 @@ def _finished(
 
 
 def _coaccessible(
-    source: npt.NDArray[np.generic], destination: npt.NDArray[np.generic], final_score: npt.NDArray[np.generic]
+    source: npt.NDArray[np.generic], destination: npt.NDArray[np.generic], final_score: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
     """Which states lead to a final state."""
     alive = np.asarray(final_score > -np.inf)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from topologies.composition import TokenSequence
 from topologies.graph import EPSILON, Graph
 from topologies.topology import BLANK, AbstractTopology, Size, all_free, num_adjacent_repeats, num_tokens
 
@@ -48,6 +49,6 @@ class CorrectTopology(AbstractTopology):
             start=BLANK,
         )
 
-    def min_frames(self, targets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    def min_frames(self, targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
         """One frame per token and one blank between equal neighbours."""
         return num_tokens(targets) + num_adjacent_repeats(targets)

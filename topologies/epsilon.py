@@ -43,8 +43,8 @@ def without_epsilons(graph: Graph) -> Graph:
         final_score, start = np.append(graph.final_score, np.float32(final)), new_start
     order = np.lexsort((destination, source))
     return Graph(
-        source[order],
-        destination[order],
+        source[order].astype(np.int32),
+        destination[order].astype(np.int32),
         graph.input_label[arc_of[order]],
         graph.output_label[arc_of[order]],
         score[order].astype(np.float32),

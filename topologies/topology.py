@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from topologies.composition import compose_targets, shortest_path_num_frames
+from topologies.composition import TokenSequence, compose_targets, shortest_path_num_frames
 from topologies.graph import Graph
 
 BLANK = 0
@@ -57,7 +57,7 @@ class AbstractTopology(abc.ABC):
     def graph(self) -> Graph:
         """The transducer: input labels 0..num_labels-1 (0 is blank), output tokens 1..num_labels-1."""
 
-    def min_frames(self, targets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    def min_frames(self, targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
         """The fewest frames in which each target can be written, exactly; -1 where no number of frames will do.
 
         A target of ``S`` tokens is possible in ``T`` frames when ``min_frames <= T``. Subclasses with a closed
@@ -66,14 +66,14 @@ class AbstractTopology(abc.ABC):
         return shortest_path_num_frames(compose_targets(self.graph(), targets))
 
 
-def num_adjacent_repeats(targets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+def num_adjacent_repeats(targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
     """How many tokens of each target equal the one before them."""
     return np.array(
         [np.count_nonzero(np.diff(np.asarray(target, dtype=np.int64)) == 0) for target in targets], dtype=np.int64
     )
 
 
-def num_tokens(targets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+def num_tokens(targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
     """The length of each target."""
     return np.array([len(target) for target in targets], dtype=np.int64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -86,8 +86,7 @@ class MWERLoss(AbstractLoss):
         result = mwer_loss(
             log_probs, targets, input_lengths, target_lengths, **{**self.options, "return_diagnostics": True}
         )
-        assert isinstance(result, tuple)
-        return self._finish(*result)
+        return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))
 
 
 class LatticeMWERLoss(AbstractLoss):
@@ -100,9 +99,7 @@ class LatticeMWERLoss(AbstractLoss):
         reduction: str = "sum",
         **options: Any,
     ) -> None:
-        super().__init__(
-            reduction=reduction, temperature=temperature, use_double_scores=use_double_scores, **options
-        )
+        super().__init__(reduction=reduction, temperature=temperature, use_double_scores=use_double_scores, **options)
 
     def forward(
         self,
@@ -119,5 +116,4 @@ class LatticeMWERLoss(AbstractLoss):
             num_paths,
             **{**self.options, "reduction": "none", "return_diagnostics": True},
         )
-        assert isinstance(result, tuple)
-        return self._finish(*result)
+        return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))

@@ -43,12 +43,13 @@ def check_number(name: str, value: object, *, low: float = -np.inf, above: float
         raise ValueError(f"{name} is {value}, expected a finite number{bound if max(low, above) > -np.inf else ''}")
 
 
-def check_count(name: str, value: object, *, low: int = 1) -> None:
+def check_count(name: str, value: object, *, low: int = 1) -> int:
     """An integer of at least ``low``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name} is {value!r}, expected an integer")
     if value < low:
         raise ValueError(f"{name} is {value}, expected >= {low}")
+    return int(value)
 
 
 def check_scores(name: str, scores: object) -> torch.Tensor:
@@ -66,11 +67,10 @@ def check_scores(name: str, scores: object) -> torch.Tensor:
 
 def check_blank(blank: object, num_labels: int) -> int:
     """A label of the network."""
-    check_count("blank", blank, low=0)
-    assert isinstance(blank, (int, np.integer))
-    if blank >= num_labels:
-        raise ValueError(f"blank is {blank} but there are {num_labels} labels, expected 0..{num_labels - 1}")
-    return int(blank)
+    label = check_count("blank", blank, low=0)
+    if label >= num_labels:
+        raise ValueError(f"blank is {label} but there are {num_labels} labels, expected 0..{num_labels - 1}")
+    return label
 
 
 def check_lengths(name: str, lengths: object, num_utterances: int, longest: int) -> npt.NDArray[np.int64]:
@@ -116,9 +116,8 @@ def check_targets(
             if label == blank:
                 problem = f"is {label}, the blank; expected a token other than blank"
             else:
-                problem = (
-                    f"is {label} but log_probs has {num_labels} columns, expected 0..{num_labels - 1}"
-                    + (": is the output layer one too small?" if label == num_labels else "")
+                problem = f"is {label} but log_probs has {num_labels} columns, expected 0..{num_labels - 1}" + (
+                    ": is the output layer one too small?" if label == num_labels else ""
                 )
             raise ValueError(f"targets[{index}][{position}] {problem}")
     return sequences

@@ -15,7 +15,7 @@ BACKENDS: dict[str, str] = {
 """Where each backend lies; imported on first use, so that what one needs never stops the others."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load(name: str) -> AbstractBackend:
     module, _, attribute = BACKENDS[name].partition(":")
     backend: AbstractBackend = getattr(importlib.import_module(module), attribute)()

@@ -76,9 +76,7 @@ class EmissionLattice(AbstractLattice):
             np.zeros(len(steps)),
         )
 
-    def sequence_scores(
-        self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]
-    ) -> torch.Tensor:
+    def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
         """One training graph per sequence."""
         inside = tokens_inside(sequences, self.blank)
         graphs = training_graphs(self.topology, inside, epsilon_free=self.backend.needs_epsilon_free)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
@@ -60,7 +62,7 @@ class Arcs:
         reads = graphs.input_label != EPSILON
         utterance_of_state = utterances.numpy()[graphs.graph_of_state]
 
-        def column(values: np.ndarray, dtype: torch.dtype = torch.int64) -> torch.Tensor:  # type: ignore[type-arg]
+        def column(values: npt.NDArray[Any], dtype: torch.dtype = torch.int64) -> torch.Tensor:
             return torch.as_tensor(np.array(values), dtype=dtype, device=device)
 
         source, destination = graphs.source, graphs.destination
@@ -91,7 +93,7 @@ class Arcs:
         return alpha
 
 
-def _layers(source: np.ndarray, destination: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _layers(source: npt.NDArray[np.int32], destination: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
     """Virtual arcs grouped so that all arcs into an arc's source lie in earlier groups."""
     depth: dict[int, int] = {}
     layer = np.zeros(len(source), dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
@@ -37,7 +38,7 @@ class _Walk:
         self,
         graphs: GraphBatch,
         log_probs: torch.Tensor,
-        input_lengths: np.ndarray,  # type: ignore[type-arg]
+        input_lengths: npt.NDArray[np.int64],
         utterances: torch.Tensor,
         scale: float,
     ) -> None:
@@ -132,16 +133,15 @@ class _Walk:
         return torch.where(stays, torch.full_like(position, -1), self.order[position.clamp(max=len(self.order) - 1)])
 
     def _take(self, walkers: torch.Tensor, arc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        arcs, num_reading = self.arcs, len(self.arcs.source)
+        arcs = self.arcs
         label = torch.cat([arcs.label, torch.full_like(arcs.virtual_source, EPSILON)])[arc]
         output = torch.cat([arcs.output, arcs.virtual_output])[arc]
         self.graph_scores[walkers] += torch.cat([arcs.score, arcs.virtual_score])[arc]
         self.state[walkers] = torch.cat([arcs.destination, arcs.virtual_destination])[arc]
-        assert num_reading <= len(self.order)
         return label, output
 
 
-def _collected(outputs: list[tuple[torch.Tensor, torch.Tensor]], num_paths: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _collected(outputs: list[tuple[torch.Tensor, torch.Tensor]], num_paths: int) -> list[npt.NDArray[np.int64]]:
     """The tokens each walker wrote, in order."""
     walkers = torch.cat([walker for walker, _ in outputs])
     tokens = torch.cat([token for _, token in outputs])

@@ -1,0 +1,1 @@
+"""Graphs of training and what runs through them."""

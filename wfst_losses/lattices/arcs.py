@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.graphs.paths import Paths
-from wfst_losses.lattices import prefix_tree, sampling
 from wfst_losses.lattices.lattice import AbstractLattice
+from wfst_losses.lattices.prefix_tree import PrefixTree
 from wfst_losses.validation import TokenSequence
 
 _MAX_ENUMERATED = 1_000_000
@@ -58,7 +58,8 @@ class ArcLattice(AbstractLattice):
         """States of all utterances."""
         return int(self.state_splits[-1])
 
-    def _values(self) -> npt.NDArray[np.float64]:
+    def values(self) -> npt.NDArray[np.float64]:
+        """The scores of the arcs on the CPU, in float64."""
         return self.arc_scores.detach().cpu().double().numpy()
 
     def _is_end(self) -> npt.NDArray[np.bool_]:
@@ -69,7 +70,9 @@ class ArcLattice(AbstractLattice):
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples; an empty utterance gets none."""
-        values, is_end = scale * self._values(), self._is_end()
+        from wfst_losses.lattices import sampling
+
+        values, is_end = scale * self.values(), self._is_end()
         beta = sampling.backward_scores(self.source, self.destination, values, is_end)
         utterances = np.flatnonzero(np.diff(self.state_splits) > 0)
         utterances = utterances[beta[self.state_splits[utterances]] > -np.inf].repeat(num_paths)
@@ -82,7 +85,7 @@ class ArcLattice(AbstractLattice):
 
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""
-        values, is_end = self._values(), self._is_end()
+        values, is_end = self.values(), self._is_end()
         out_splits = np.searchsorted(self.source, np.arange(self.num_states + 1))
         steps: list[list[int]] = []
         utterances: list[int] = []
@@ -95,9 +98,8 @@ class ArcLattice(AbstractLattice):
                     utterances.append(utterance)
                     if len(steps) > _MAX_ENUMERATED:
                         raise ValueError(f"lattice has more than {_MAX_ENUMERATED} paths: too many to enumerate")
-                for arc in range(out_splits[state], out_splits[state + 1]):
-                    if values[arc] > -np.inf:
-                        pending.append((int(self.destination[arc]), [*taken, arc]))
+                arcs = range(out_splits[state], out_splits[state + 1])
+                pending.extend((int(self.destination[arc]), [*taken, arc]) for arc in arcs if values[arc] > -np.inf)
         longest = max(map(len, steps), default=0)
         padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
         return self._paths(padded.reshape(len(steps), longest), np.array(utterances, dtype=np.int64))
@@ -109,11 +111,11 @@ class ArcLattice(AbstractLattice):
             tokens.append(np.concatenate([np.empty(0, np.int64), *written]))
         return Paths(steps, tokens, utterances, np.zeros(len(steps)))
 
-    def sequence_scores(
-        self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]
-    ) -> torch.Tensor:
+    def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
         """One prefix tree per utterance, one pass forward, one backward."""
-        result: torch.Tensor = _SequenceScores.apply(self.arc_scores, self, list(sequences), utterances)
+        result: torch.Tensor = _SequenceScores.apply(  # type: ignore[no-untyped-call]
+            self.arc_scores, self, list(sequences), utterances
+        )
         return result
 
     def path_scores(self, paths: Paths) -> torch.Tensor:
@@ -126,11 +128,11 @@ class _SequenceScores(torch.autograd.Function):
     """Log-sums at the leaves of the prefix trees, and their gradient, on the CPU in float64."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, arc_scores: torch.Tensor, lattice: ArcLattice, sequences: list[TokenSequence], utterances: IntColumn
     ) -> torch.Tensor:
         """Each utterance on its own."""
-        values = lattice._values()
+        values = lattice.values()
         result = np.full(len(sequences), -np.inf)
         ctx.parts = []
         arc_splits = np.searchsorted(lattice.source, lattice.state_splits)
@@ -140,14 +142,14 @@ class _SequenceScores(torch.autograd.Function):
             if low == high:
                 continue
             part = _Part.of(lattice, slice(*arc_splits[utterance : utterance + 2]), int(low), int(high))
-            tree = prefix_tree.PrefixTree.of([sequences[row] for row in rows])
+            tree = PrefixTree.of([sequences[row] for row in rows])
             result[rows] = part.forward(values, tree)
             ctx.parts.append((rows, part))
         ctx.like = arc_scores
         return torch.from_numpy(result).to(arc_scores.device, arc_scores.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One pass per utterance for all its sequences."""
         coefficients = gradients[0].detach().cpu().double().numpy()
@@ -175,27 +177,29 @@ class _Part:
         arcs_into = np.argsort(destination, kind="stable")
         into_splits = np.searchsorted(destination[arcs_into], np.arange(high - low + 1))
         token_splits = lattice.token_splits[arcs.start : arcs.stop + 1]
-        return cls(
-            arcs, (lattice.source[arcs] - low, lattice.tokens, token_splits), arcs_into, into_splits, high - low
-        )
+        return cls(arcs, (lattice.source[arcs] - low, lattice.tokens, token_splits), arcs_into, into_splits, high - low)
 
-    def forward(self, values: npt.NDArray[np.float64], tree: prefix_tree.PrefixTree) -> npt.NDArray[np.float64]:
+    def forward(self, values: npt.NDArray[np.float64], tree: PrefixTree) -> npt.NDArray[np.float64]:
         """The log-sum of each sequence of the tree."""
+        from wfst_losses.lattices import tree_sums
+
         columns = (tree.parent, tree.label, tree.by_label, tree.label_splits, tree.child_splits, tree.children)
         scores = values[self.arcs]
-        pair_splits, node_of_pair, alpha = prefix_tree.forward(
+        pair_splits, node_of_pair, alpha = tree_sums.forward(
             self.lattice, columns, scores, self.arcs_into, self.into_splits, self.num_states
         )
-        leaves = prefix_tree.leaf_pairs(tree.leaf, pair_splits, node_of_pair)
+        leaves = tree_sums.leaf_pairs(tree.leaf, pair_splits, node_of_pair)
         self.saved = (columns, scores, pair_splits, node_of_pair, alpha, leaves)
         return np.where(leaves >= 0, alpha[np.maximum(leaves, 0)], -np.inf)
 
     def backward(self, coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Gradient of the sum of ``coefficients`` times log-sums."""
+        from wfst_losses.lattices import tree_sums
+
         columns, scores, pair_splits, node_of_pair, alpha, leaves = self.saved
         adjoint = np.zeros(len(alpha))
         np.add.at(adjoint, leaves[leaves >= 0], coefficients[leaves >= 0])
-        result: npt.NDArray[np.float64] = prefix_tree.backward(
+        result: npt.NDArray[np.float64] = tree_sums.backward(
             self.lattice,
             columns,
             scores,

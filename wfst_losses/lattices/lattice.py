@@ -39,9 +39,7 @@ class AbstractLattice(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sequence_scores(
-        self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]
-    ) -> torch.Tensor:
+    def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
         """``Z(y)``: ``(P,)`` logsumexp over all paths that write each sequence, differentiable; -inf if none."""
 
     @abc.abstractmethod

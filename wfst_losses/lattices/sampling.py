@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+import numpy.typing as npt
+
+from wfst_losses.compiled import compiled
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
-def backward_scores(source, destination, scores, is_end):  # type: ignore[no-untyped-def]
+@compiled
+def backward_scores(source: Ints, destination: Ints, scores: Floats, is_end: Flags) -> Floats:
     """``(num_states,)`` log-sum of the rest of all paths from each state; arcs in ascending order of source."""
     beta = np.where(is_end, 0.0, -np.inf)
     for arc in range(len(source) - 1, -1, -1):
@@ -20,8 +26,8 @@ def backward_scores(source, destination, scores, is_end):  # type: ignore[no-unt
     return beta
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
-def _uniform(state):  # type: ignore[no-untyped-def]
+@compiled
+def _uniform(state: np.uint64) -> tuple[np.uint64, float]:
     """The next state of a splitmix64 stream, and a number in [0, 1)."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
     mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -30,8 +36,17 @@ def _uniform(state):  # type: ignore[no-untyped-def]
     return state, np.float64(mixed >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
-def walk(destination, scores, out_splits, beta, is_end, starts, seeds, longest):  # type: ignore[no-untyped-def]
+@compiled
+def walk(
+    destination: Ints,
+    scores: Floats,
+    out_splits: Ints,
+    beta: Floats,
+    is_end: Flags,
+    starts: Ints,
+    seeds: Ints,
+    longest: int,
+) -> Ints:
     """One path per start: the arcs taken, -1 beyond its end. ``seeds`` holds one 64-bit seed per path."""
     steps = np.full((len(starts), longest), -1, np.int64)
     for row in range(len(starts)):
@@ -54,10 +69,10 @@ def walk(destination, scores, out_splits, beta, is_end, starts, seeds, longest):
     return steps
 
 
-@numba.njit(cache=True)  # type: ignore[misc]
-def longest_path(source, destination, num_states):  # type: ignore[no-untyped-def]
+@compiled
+def longest_path(source: Ints, destination: Ints, num_states: int) -> int:
     """The most arcs on any path; arcs in ascending order of source."""
     depth = np.zeros(num_states, np.int64)
     for arc in range(len(source)):
         depth[destination[arc]] = max(depth[destination[arc]], depth[source[arc]] + 1)
-    return depth.max() if num_states else 0
+    return int(depth.max()) if num_states else 0
