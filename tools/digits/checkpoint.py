@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from model import DigitModel
+from torch import nn
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write under a temporary name, flush to the disk, then rename over the last one."""
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+    """Write under a temporary name, flush to the disk, then rename over the last one.
+
+    Only tensors, strings and integers go into the file, everything else as JSON text: torch 1.13 reads no floats
+    back unless it may run code.
+    """
+    optimizer_state = optimizer.state_dict()
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer_state["state"],
+        "optimizer_groups": json.dumps(optimizer_state["param_groups"]),
+        "facts": json.dumps(facts),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
@@ -21,15 +34,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read tensors and plain values onto the CPU."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
 def load_model(path: Path) -> tuple[DigitModel, dict[str, Any]]:
-    """Return the model of a checkpoint, and the checkpoint itself (``tokens``, ``params``, ``epoch``)."""
-    state = load_checkpoint(path)
-    model = DigitModel(state["num_features"], len(state["tokens"]), **state["model_options"])
+    """Return the model of a checkpoint and its facts (``tokens``, ``model_options``, ``params``, ``epoch``)."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    facts: dict[str, Any] = json.loads(state["facts"])
+    model = DigitModel(facts["num_features"], len(facts["tokens"]), **facts["model_options"])
     model.load_state_dict(state["model"])
-    return model, state
+    return model, facts

@@ -77,13 +77,13 @@ def score(cuts: CutSet, hypotheses: dict[str, list[str]]) -> dict[str, Any]:
 
 def decode(args: argparse.Namespace) -> dict[str, Any]:
     """Decode and score the splits; return word error rates by split and method."""
-    model, state = load_model(args.checkpoint)
-    topology = args.topology or state["params"]["topology"]
+    model, facts = load_model(args.checkpoint)
+    topology = args.topology or facts["params"]["topology"]
     results: dict[str, Any] = {}
     for split in args.splits:
         cuts = load_cuts(args.data_dir, split)
         batches = tqdm(eval_loader(cuts), desc=f"decode {split}", unit="batch")
-        hypotheses = decode_batches(model, batches, state["tokens"], topology)
+        hypotheses = decode_batches(model, batches, facts["tokens"], topology)
         results[split] = {method: score(cuts, hypotheses[method]) for method in METHODS}
         texts = texts_of(cuts)
         for method in METHODS:

@@ -1,0 +1,133 @@
+"""Measure what MWER brings: converged CTC, CTC trained on, and MWER, over several seeds.
+
+    python tools/digits/experiment.py --corpus-dir recordings --output-dir experiment
+
+Per seed: (1) CTC until the development word error rate has been flat for five epochs; (2) its best checkpoint trained
+on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same number of steps, optimiser, data
+order and grid of learning rates, and learning rate and checkpoint are chosen on the development set for each.
+Test sets are decoded once, at the end. A stage whose result file exists is not run again. Writes ``report.json`` and
+``table.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import decode
+import prepare
+import report
+import train
+from results import read_json, write_json, write_text
+
+FINE_TUNINGS = ("continued", "mwer")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--output-dir", type=Path, required=True)
+    add("--corpus-dir", type=Path, help="folder of the Free Spoken Digit Dataset's recordings; else synthesised speech")
+    add("--data-dir", type=Path, help="already prepared data")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--topology", default="correct")
+    add("--ctc-lr", type=float, default=3e-3)
+    add("--max-epochs", type=int, default=60, help="limit of the converged CTC training")
+    add("--fine-tune-epochs", type=int, default=6)
+    add("--learning-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3], help="grid of both fine-tunings")
+    add("--risk", choices=("word", "token"), default="word")
+    add("--num-paths", type=int, default=16)
+    add("--ctc-weight", type=float, default=0.0, help="CTC kept beside MWER")
+    add("--lattice", choices=("auto", "k2", "log-probs"), default="auto")
+    add("--jobs", type=int, default=2, help="seeds trained at once, each on one thread")
+    return parser
+
+
+def training_args(args: argparse.Namespace, exp_dir: Path, seed: int, **options: object) -> argparse.Namespace:
+    """Return train.py's arguments: its defaults, what the experiment fixes, and ``options``."""
+    required = ["--data-dir", str(args.data_dir), "--exp-dir", str(exp_dir)]
+    parsed = train.get_parser().parse_args(required)
+    parsed.topology, parsed.seed, parsed.num_threads = args.topology, seed, 1
+    for name, value in options.items():
+        setattr(parsed, name, value)
+    return parsed
+
+
+def run_training(args: argparse.Namespace, exp_dir: Path, seed: int, **options: object) -> dict[str, Any]:
+    """Train unless ``summary.json`` says it is done; return the summary."""
+    if not (exp_dir / "summary.json").exists():
+        train.train(training_args(args, exp_dir, seed, **options))
+    summary: dict[str, Any] = read_json(exp_dir / "summary.json")
+    return summary
+
+
+def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Run every stage of one seed; return the development results, with what was chosen."""
+    folder = args.output_dir / f"seed{seed}"
+    converged = run_training(args, folder / "ctc", seed, lr=args.ctc_lr, num_epochs=args.max_epochs)
+    chosen: dict[str, Any] = {"converged": {"exp_dir": str(folder / "ctc"), **converged}}
+    for name in FINE_TUNINGS:
+        runs = []
+        for lr in args.learning_rates:
+            exp_dir = folder / f"{name}-{lr:g}"
+            options = {
+                "loss": "mwer" if name == "mwer" else "ctc",
+                "init_from": folder / "ctc" / "best.pt",
+                "lr": lr,
+                "schedule": "linear",
+                "num_epochs": args.fine_tune_epochs,
+                "patience": args.fine_tune_epochs + 1,
+                "risk": args.risk,
+                "num_paths": args.num_paths,
+                "ctc_weight": args.ctc_weight,
+                "lattice": args.lattice,
+            }
+            summary = run_training(args, exp_dir, seed, **options)
+            runs.append({"exp_dir": str(exp_dir), "lr": lr, **summary})
+        chosen[name] = min(runs, key=lambda run: run["dev_wer"])
+        chosen[name]["grid"] = {f"{run['lr']:g}": run["dev_wer"] for run in runs}
+    for name, run in chosen.items():
+        decode_dir = folder / f"decode-{name}"
+        if not (decode_dir / "wer.json").exists():
+            parsed = decode.get_parser().parse_args(
+                ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir)]
+                + ["--checkpoint", str(Path(run["exp_dir"]) / "best.pt")]
+            )
+            decode.decode(parsed)
+    write_json(folder / "chosen.json", chosen)
+    return chosen
+
+
+def prepare_data(args: argparse.Namespace) -> None:
+    """Prepare the data in the output folder unless given or done."""
+    if args.data_dir is None:
+        args.data_dir = args.output_dir / "data"
+    if not (args.data_dir / "summary.json").exists():
+        command = ["--output-dir", str(args.data_dir)]
+        if args.corpus_dir is not None:
+            command += ["--corpus-dir", str(args.corpus_dir)]
+        prepare.prepare(prepare.get_parser().parse_args(command))
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    """Run all seeds, then write the report."""
+    prepare_data(args)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
+        futures = {seed: pool.submit(run_seed, args, seed) for seed in args.seeds}
+        chosen = {seed: future.result() for seed, future in futures.items()}
+    result = report.make_report(args.output_dir, args.data_dir, chosen)
+    result["settings"] = {key: str(value) for key, value in vars(args).items() if not isinstance(value, Path)}
+    write_json(args.output_dir / "report.json", result)
+    write_text(args.output_dir / "table.md", report.to_markdown(result))
+    return result
+
+
+if __name__ == "__main__":
+    arguments = get_parser().parse_args()
+    print(report.to_markdown(main(arguments)))
+    print(f"results: {arguments.output_dir}")

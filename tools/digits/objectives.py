@@ -1,0 +1,103 @@
+"""What train.py minimises: CTC, or expected errors over a k2 lattice or from log-probs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+
+import topologies
+import torch
+from torch import Tensor
+from wfst_losses import RandomPaths, TokenErrors, WordErrors, ctc_loss, lattice_mwer_loss, mwer_loss
+
+Objective = Callable[[Tensor, Tensor, list[list[int]]], dict[str, Tensor]]
+"""(log_probs (B, T, V), lengths (B,), targets) -> terms summed over utterances; ``loss`` is the one to minimise."""
+
+SEARCH_BEAM = 20.0
+OUTPUT_BEAM = 8.0
+MAX_ACTIVE_STATES = 10_000
+
+
+def has_k2() -> bool:
+    """Tell whether the k2 package is installed."""
+    return importlib.util.find_spec("k2") is not None
+
+
+def make_objective(args: argparse.Namespace, tokens: list[str]) -> Objective:
+    """Return the objective that the command line asks for; random draws repeat with ``args.seed``."""
+    ctc = CTCObjective(args.topology)
+    if args.loss == "ctc":
+        return ctc
+    use_k2 = has_k2() if args.lattice == "auto" else args.lattice == "k2"
+    risk = WordErrors(tokens=tokens) if args.risk == "word" else TokenErrors()
+    generator = torch.Generator().manual_seed(args.seed)
+    options = {"sampler": RandomPaths(num_paths=args.num_paths), "risk": risk, "generator": generator}
+    mwer = (
+        LatticeMWERObjective(args.topology, len(tokens), options)
+        if use_k2
+        else EmissionMWERObjective(args.topology, options)
+    )
+    return InterpolatedObjective(mwer, ctc, args.ctc_weight) if args.ctc_weight else mwer
+
+
+class CTCObjective:
+    """CTC of the topology, in nats."""
+
+    def __init__(self, topology: str) -> None:
+        self.topology = topology
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Utterances too short for their text are left out of the sum."""
+        loss = ctc_loss(log_probs, targets, lengths, topology=self.topology, reduction="sum")
+        return {"loss": loss, "ctc": loss.detach()}
+
+
+class EmissionMWERObjective:
+    """Expected errors of paths drawn from the network's outputs themselves: nothing pruned, no k2."""
+
+    def __init__(self, topology: str, options: dict[str, object]) -> None:
+        self.topology, self.options = topology, options
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return expected errors, summed."""
+        loss = mwer_loss(
+            log_probs, targets, lengths, topology=self.topology, baseline="none", reduction="sum", **self.options
+        )
+        return {"loss": loss, "mwer": loss.detach()}
+
+
+class LatticeMWERObjective:
+    """Expected errors of paths drawn from a pruned k2 lattice, as in an icefall recipe."""
+
+    def __init__(self, topology: str, num_labels: int, options: dict[str, object]) -> None:
+        import k2
+        from wfst_losses.backends.k2.convert import to_k2
+
+        self.k2, self.options = k2, options
+        graph = topologies.without_epsilons(topologies.build(topology, num_labels).graph())
+        self.graph = k2.arc_sort(to_k2(graph))
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return expected errors, summed; k2 wants the utterances longest first, which the sampler sees to."""
+        segments = torch.zeros(len(lengths), 3, dtype=torch.int32)
+        segments[:, 0] = torch.arange(len(lengths))
+        segments[:, 2] = lengths.cpu()
+        dense = self.k2.DenseFsaVec(log_probs, segments)
+        lattice = self.k2.intersect_dense_pruned(
+            self.graph, dense, SEARCH_BEAM, OUTPUT_BEAM, min_active_states=30, max_active_states=MAX_ACTIVE_STATES
+        )
+        loss = lattice_mwer_loss(lattice, targets, nbest_scale=1.0, **self.options)
+        return {"loss": loss, "mwer": loss.detach()}
+
+
+class InterpolatedObjective:
+    """Expected errors plus a little CTC, which keeps the alignments in place."""
+
+    def __init__(self, mwer: Objective, ctc: Objective, ctc_weight: float) -> None:
+        self.mwer, self.ctc, self.ctc_weight = mwer, ctc, ctc_weight
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return the weighted sum and both terms."""
+        mwer, ctc = self.mwer(log_probs, lengths, targets), self.ctc(log_probs, lengths, targets)
+        return {"loss": mwer["loss"] + self.ctc_weight * ctc["loss"], "mwer": mwer["mwer"], "ctc": ctc["ctc"]}

@@ -1,0 +1,116 @@
+"""The experiment's tables: word error rates by seed, system, test set and decoding, with paired intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data import load_cuts
+from decode import METHODS, TEST_SPLITS
+from results import read_json
+from scoring import bootstrap_by_utterance, errors_by_recording, paired_bootstrap
+
+SYSTEMS = {"converged": "CTC, converged", "continued": "CTC, trained on", "mwer": "MWER"}
+SPLIT_NAMES = {"test": "seen speakers", "test_held_out": "held-out speaker"}
+
+
+def make_report(output_dir: Path, data_dir: Path, chosen: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Collect what every seed decoded: rates, means, relative reductions, bootstrap intervals."""
+    cells: dict[str, Any] = {}
+    for split in TEST_SPLITS:
+        cuts = list(load_cuts(data_dir, split))
+        texts = [cut.supervisions[0].text for cut in cuts]
+        recordings = [cut.supervisions[0].custom["recordings"] for cut in cuts]
+        for method in METHODS:
+            hypotheses = {
+                seed: {
+                    system: read_json(output_dir / f"seed{seed}" / f"decode-{system}" / f"hyps-{split}-{method}.json")
+                    for system in SYSTEMS
+                }
+                for seed in chosen
+            }
+            ordered = {
+                seed: {system: [found[cut.id] for cut in cuts] for system, found in by_system.items()}
+                for seed, by_system in hypotheses.items()
+            }
+            cells[f"{split}/{method}"] = make_cell(texts, recordings, ordered)
+    return {
+        "data": read_json(data_dir / "summary.json"),
+        "chosen": {str(seed): value for seed, value in chosen.items()},
+        "cells": cells,
+    }
+
+
+def make_cell(
+    texts: list[str], recordings: list[list[str]], hypotheses: dict[int, dict[str, list[list[str]]]]
+) -> dict[str, Any]:
+    """Return rates by system and seed, and MWER against CTC trained on: per seed and with the seeds' errors pooled."""
+    counts = {
+        seed: {system: errors_by_recording(texts, recordings, found) for system, found in by_system.items()}
+        for seed, by_system in hypotheses.items()
+    }
+    wer = {
+        system: [rate(by_system[system]) for by_system in counts.values()] for system in SYSTEMS
+    }
+    paired = {
+        str(seed): {
+            "by_recording": paired_bootstrap(counts[seed]["continued"], counts[seed]["mwer"]),
+            "by_utterance": bootstrap_by_utterance(texts, by_system["continued"], by_system["mwer"]),
+        }
+        for seed, by_system in hypotheses.items()
+    }
+    pooled = {system: pool([by_system[system] for by_system in counts.values()]) for system in SYSTEMS}
+    return {
+        "wer": wer,
+        "mean": {system: float(np.mean(rates)) for system, rates in wer.items()},
+        "spread": {system: float(np.std(rates, ddof=1)) if len(rates) > 1 else 0.0 for system, rates in wer.items()},
+        "mwer_against_continued": paired,
+        "pooled": paired_bootstrap(pooled["continued"], pooled["mwer"]),
+    }
+
+
+def rate(counts: dict[str, tuple[int, int]]) -> float:
+    """Return the word error rate in percent."""
+    return 100.0 * sum(errors for errors, _ in counts.values()) / max(1, sum(words for _, words in counts.values()))
+
+
+def pool(counts: list[dict[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
+    """Add the errors and words of each recording over several systems."""
+    return {name: (sum(c[name][0] for c in counts), sum(c[name][1] for c in counts)) for name in counts[0]}
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Write the tables: mean and spread first, then each seed with its paired interval."""
+    cells = report["cells"]
+    columns = [f"{SPLIT_NAMES[split]}, {method}" for split in TEST_SPLITS for method in METHODS]
+    lines = [
+        f"Word error rate in percent, mean and standard deviation over {len(report['chosen'])} seeds.",
+        "",
+        "| | " + " | ".join(columns) + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for system, name in SYSTEMS.items():
+        values = [f"{cell['mean'][system]:.2f} ± {cell['spread'][system]:.2f}" for cell in cells.values()]
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    changes = [interval(cell["pooled"]) for cell in cells.values()]
+    lines += ["| MWER against CTC trained on, relative | " + " | ".join(changes) + " |", ""]
+    lines += [
+        "Each seed: CTC converged / trained on / MWER, and MWER's relative reduction of the second with its 95 % interval",
+        "(paired bootstrap, drawing recordings).",
+        "",
+        "| seed | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for index, seed in enumerate(report["chosen"]):
+        values = []
+        for cell in cells.values():
+            rates = " / ".join(f"{cell['wer'][system][index]:.2f}" for system in SYSTEMS)
+            values.append(f"{rates}; {interval(cell['mwer_against_continued'][seed]['by_recording'])}")
+        lines.append(f"| {seed} | " + " | ".join(values) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(paired: dict[str, float]) -> str:
+    """Write a relative reduction with its interval; positive is fewer errors."""
+    return f"{paired['relative']:.1f} % [{paired['relative_low']:.1f}, {paired['relative_high']:.1f}]"
