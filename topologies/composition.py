@@ -162,7 +162,8 @@ class _Exploration:
         self.right_order = np.argsort(right.source, kind="stable")
         self.right_pointer = np.searchsorted(right.source[self.right_order], np.arange(right.num_states + 1))
         self.has_right_epsilons = bool(np.any(right.input_label == EPSILON))
-        self.arcs: list[tuple[npt.NDArray[np.int64], ...]] = []
+        nothing = np.empty(0, dtype=np.int64)
+        self.arcs: list[tuple[npt.NDArray[np.int64], ...]] = [(nothing, nothing, nothing, nothing)]
 
     def run(self) -> tuple[npt.NDArray[np.generic], ...]:
         """Columns of the composition: six of a graph, then starts and each state's graph."""
