@@ -88,9 +88,10 @@ class _Walk:
         outputs = []
         for frame in range(self.num_frames + 1):
             table = self._choices(frame)
-            moving = torch.arange(len(graph))
+            # An utterance that has ended earlier has stopped for good, virtual arcs from its final states or not.
+            moving = torch.nonzero(frame <= self.lengths[graph]).flatten()
             while len(moving):
-                arc = self._choose(table, self.state[moving], generator)
+                arc = self._choose(table, self.state[moving], frame == self.lengths[graph[moving]], generator)
                 # A walker at its end, or told to stop there, has no arc.
                 moving, arc = moving[arc >= 0], arc[arc >= 0]
                 label, output = self._take(moving, arc)
@@ -119,13 +120,15 @@ class _Walk:
     def _graph_of_arc(self) -> torch.Tensor:
         return torch.as_tensor(self.graphs.graph_of_state, dtype=torch.int64)[self.arcs.source]
 
-    def _choose(self, table: torch.Tensor, state: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    def _choose(
+        self, table: torch.Tensor, state: torch.Tensor, at_end: torch.Tensor, generator: torch.Generator | None
+    ) -> torch.Tensor:
         """An arc per walker in proportion to its probability, -1 for the rest of the mass: stopping."""
         low, high = self.pointer[state], self.pointer[state + 1]
         uniform = torch.rand(len(state), dtype=torch.float64, generator=generator)
         mass = table[high] - table[low]
         # Where no stop is possible the arcs hold all the mass; rounding must not invent a stop.
-        may_stop = self.arcs.final_score[state] > -torch.inf
+        may_stop = at_end & (self.arcs.final_score[state] > -torch.inf)
         point = table[low] + uniform * torch.where(may_stop, torch.ones_like(mass), mass)
         position = torch.searchsorted(table[1:], point, right=True)
         position = torch.where(may_stop, position, torch.minimum(position, high - 1))
@@ -143,8 +146,9 @@ class _Walk:
 
 def _collected(outputs: list[tuple[torch.Tensor, torch.Tensor]], num_paths: int) -> list[npt.NDArray[np.int64]]:
     """The tokens each walker wrote, in order."""
-    walkers = torch.cat([walker for walker, _ in outputs])
-    tokens = torch.cat([token for _, token in outputs])
+    nothing = torch.empty(0, dtype=torch.int64)
+    walkers = torch.cat([nothing, *(walker for walker, _ in outputs)])
+    tokens = torch.cat([nothing, *(token for _, token in outputs)])
     written = tokens != EPSILON
     walkers, tokens = walkers[written], tokens[written]
     order = torch.argsort(walkers, stable=True)
