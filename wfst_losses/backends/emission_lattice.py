@@ -56,7 +56,7 @@ class EmissionLattice(AbstractLattice):
         return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
 
     def enumerate(self) -> Paths:
-        """Every labelling of every utterance's frames that the topology reads, walked in the graph."""
+        """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""
         graph = self.topology.graph()
         utterances, steps, tokens = [], [], []
         for utterance, num_frames in enumerate(self.emissions.input_lengths.tolist()):
@@ -69,12 +69,14 @@ class EmissionLattice(AbstractLattice):
         columns = np.where(padded <= self.blank, padded - 1, padded)
         columns[padded == 0] = self.blank
         columns[padded < 0] = -1
-        return Paths(
+        paths = Paths(
             columns.reshape(len(steps), longest),
             tokens_outside(tokens, self.blank),
             np.array(utterances, dtype=np.int64),
             np.zeros(len(steps)),
         )
+        impossible = self.path_scores(paths).detach() == -torch.inf
+        return paths.select(np.flatnonzero(~impossible.cpu().numpy()))
 
     def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
         """One training graph per sequence."""

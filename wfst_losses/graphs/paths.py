@@ -32,6 +32,11 @@ class Paths:
         """P."""
         return len(self.utterances)
 
+    def select(self, rows: npt.NDArray[np.int64]) -> Paths:
+        """Some of the paths."""
+        tokens = [self.tokens[row] for row in rows.tolist()]
+        return Paths(self.steps[rows], tokens, self.utterances[rows], self.graph_scores[rows])
+
 
 def distinct(paths: Paths) -> tuple[Paths, npt.NDArray[np.int64]]:
     """One path per distinct sequence of each utterance, the first; and how often each came."""
@@ -44,11 +49,4 @@ def distinct(paths: Paths) -> tuple[Paths, npt.NDArray[np.int64]]:
             first.append(row)
             counts.append(0)
         counts[place] += 1
-    rows = np.array(first, dtype=np.int64)
-    picked = Paths(
-        paths.steps[rows],
-        [paths.tokens[row] for row in first],
-        paths.utterances[rows],
-        paths.graph_scores[rows],
-    )
-    return picked, np.array(counts, dtype=np.int64)
+    return paths.select(np.array(first, dtype=np.int64)), np.array(counts, dtype=np.int64)
