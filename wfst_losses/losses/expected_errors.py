@@ -26,7 +26,8 @@ class Criterion:
         estimator: "nbest" (softmax over distinct hypotheses) or "sampled" (unbiased, duplicates kept).
         temperature: divides log-scores before the softmax.
         path_score: "sum" over all alignments of a hypothesis, or "single", the one that was picked.
-        baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not.
+        baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not. The value of the
+            sampled estimator is the mean either way.
         nbest_scale: multiplies scores while drawing only.
     """
 
@@ -66,8 +67,8 @@ class Diagnostics:
     """What stood behind a loss, per utterance, in the caller's order.
 
     Attributes:
-        expected_errors: ``(B,)`` float64, expected errors without the baseline.
-        oracle_errors: ``(B,)`` float64, errors of the best hypothesis; +inf where there is none.
+        expected_errors: ``(B,)`` float64, expected errors without the baseline; +inf where there is no hypothesis.
+        oracle_errors: ``(B,)`` float64, errors of the best hypothesis; +inf likewise.
         num_paths, num_distinct: ``(B,)`` paths drawn, distinct sequences among them.
         empty: utterances without any path: loss +inf, gradient 0.
         single: utterances with one hypothesis: gradient 0 with the n-best estimator.
@@ -105,7 +106,8 @@ def expected_errors(
     counts = np.bincount(paths.utterances, minlength=lattice.num_utterances)
     empty = torch.from_numpy(counts == 0).to(loss.device)
     loss = loss.masked_fill(empty, torch.inf) + 0.0 * _anchor(lattice.scores)
-    diagnostics = _diagnostics(drawn, unique, paths, errors, expected.detach().cpu().double().numpy())
+    expected = expected.detach().masked_fill(empty, torch.inf)
+    diagnostics = _diagnostics(drawn, unique, paths, errors, expected.cpu().double().numpy())
     return loss, diagnostics
 
 
@@ -157,12 +159,13 @@ def _nbest(
 def _sampled(
     scores: torch.Tensor, errors: torch.Tensor, segment: torch.Tensor, criterion: Criterion, num_utterances: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    del criterion  # temperature 1 and no other baseline: checked
     mean = _means(errors, segment, num_utterances)
     num_paths = _sums(torch.ones_like(errors), segment, num_utterances)
     weights = (errors - mean[segment]) / (num_paths - 1).clamp(min=1)[segment]
     surrogate = _sums(weights * scores, segment, num_utterances)
-    value = mean if criterion.baseline == "none" else torch.zeros_like(mean)
-    return mean, value + surrogate - surrogate.detach()
+    # The mean is this gradient's baseline already; subtracting it from the value too would leave 0 at every call.
+    return mean, mean + surrogate - surrogate.detach()
 
 
 def _diagnostics(

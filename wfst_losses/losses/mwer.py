@@ -64,7 +64,7 @@ def mwer_loss(
         estimator: "nbest" as above; "sampled": mean of W over independent paths with an unbiased gradient.
         temperature: above 0; 1 with "sampled".
         path_score: "sum" over alignments, or "single", the alignment that was drawn.
-        baseline: "mean" or "none".
+        baseline: "mean" or "none"; the value of "sampled" is the mean of W either way.
         generator: of the random draws; torch's own if left out.
         return_diagnostics: return ``(loss, Diagnostics)``.
         backend, reduction, blank, from_logits, check_normalised, nonfinite: as in `ctc_loss`.
