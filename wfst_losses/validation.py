@@ -39,7 +39,7 @@ def check_number(name: str, value: object, *, low: float = -np.inf, above: float
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} is {value!r}, expected a number")
     if not (np.isfinite(value) and value >= low and value > above):
-        bound = f">= {low}" if low > above else f"> {above}"
+        bound = f" >= {low}" if low > above else f" > {above}"
         raise ValueError(f"{name} is {value}, expected a finite number{bound if max(low, above) > -np.inf else ''}")
 
 
@@ -58,8 +58,8 @@ def check_scores(name: str, scores: object) -> torch.Tensor:
         raise ValueError(f"{name} is a {type(scores).__name__}, expected a torch.Tensor of shape (B, T, V)")
     if scores.dim() != 3:
         raise ValueError(f"{name} has shape {tuple(scores.shape)}, expected (B, T, V)")
-    if not scores.is_floating_point():
-        raise ValueError(f"{name} has dtype {scores.dtype}, expected a floating dtype")
+    if scores.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ValueError(f"{name} has dtype {scores.dtype}, expected float16, bfloat16, float32 or float64")
     if scores.shape[2] < 1:
         raise ValueError(f"{name} has shape {tuple(scores.shape)}, expected at least one label (V >= 1)")
     return scores
