@@ -40,18 +40,14 @@ def test_installing_never_asks_for_torch_or_k2(metadata: Message) -> None:
     plain = requirements(metadata, None)
     names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in plain}
     assert names == {"click", "numba", "numpy", "psutil", "rapidfuzz", "rich", "safetensors"}
-    assert not any("==" in requirement or "<" in requirement for requirement in plain), (
-        "pins would replace packages"
-    )
+    assert not any("==" in requirement or "<" in requirement for requirement in plain), "pins would replace packages"
 
 
 def test_extras_name_what_fits(metadata: Message) -> None:
     assert requirements(metadata, "k2") == ["k2>=1.23.4"]
     assert requirements(metadata, "torch") == ["torch>=1.13.1"]
     holders = [
-        extra
-        for extra in metadata.get_all("Provides-Extra", [])
-        if "espeak" in str(requirements(metadata, extra))
+        extra for extra in metadata.get_all("Provides-Extra", []) if "espeak" in str(requirements(metadata, extra))
     ]
     assert holders == ["speech"], "GPL-3 code comes only when asked for"
 

@@ -44,9 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     outcomes, reasons = count(arguments.report)
-    forbidden = [
-        reason for reason in reasons if arguments.environment == "full" and NEVER_MISSING.search(reason)
-    ]
+    forbidden = [reason for reason in reasons if arguments.environment == "full" and NEVER_MISSING.search(reason)]
     for reason, number in reasons.most_common():
         print(f"{number} skipped: {reason}{'  <- not allowed here' if reason in forbidden else ''}")
     outcomes["failed"] += sum(reasons[reason] for reason in forbidden)

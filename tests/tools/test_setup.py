@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = (
-    "awk basename bash cat chmod cksum cp df dirname flock grep mkdir mv paste realpath rm sed touch uname"
-)
+PROGRAMS = "awk basename bash cat chmod cksum cp df dirname flock grep mkdir mv paste realpath rm sed touch uname"
 
 # Answers the probe, makes "virtual environments" by copying itself, logs each call of pip.
 STAND_IN = """#!/usr/bin/env bash
@@ -127,8 +125,7 @@ def test_without_python_3_10_the_free_environment_says_what_it_leaves_out(machin
     assert done.returncode == 0, done.stderr
     assert "Left out: k2" in done.stdout
     assert (
-        "To add it: pip install uv && uv python install 3.10 && bash tools/setup.sh --environment full"
-        in done.stdout
+        "To add it: pip install uv && uv python install 3.10 && bash tools/setup.sh --environment full" in done.stdout
     )
     calls = machine.pip_calls()
     assert all("constraints/free.txt" in call for call in calls)

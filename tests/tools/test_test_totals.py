@@ -18,9 +18,7 @@ def skipped(reason: str) -> str:
     return f'<testcase name="d"><skipped type="pytest.skip" message="{reason}"/></testcase>'
 
 
-def totals(
-    tmp_path: Path, cases: str, *, environment: str = "full", pytest_status: int = 0
-) -> tuple[int, list[str]]:
+def totals(tmp_path: Path, cases: str, *, environment: str = "full", pytest_status: int = 0) -> tuple[int, list[str]]:
     report = tmp_path / "report.xml"
     report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>" if cases else "")
     command = [
@@ -50,9 +48,7 @@ def totals(
         (skipped("needs a GPU"), "free", 0, 1, "free: 0 passed, 1 failed, 1 skipped"),
     ],
 )
-def test_totals(
-    tmp_path: Path, cases: str, environment: str, pytest_status: int, status: int, line: str
-) -> None:
+def test_totals(tmp_path: Path, cases: str, environment: str, pytest_status: int, status: int, line: str) -> None:
     returned, lines = totals(tmp_path, cases, environment=environment, pytest_status=pytest_status)
     assert returned == status
     assert lines[-1] == line
