@@ -287,7 +287,7 @@ def _finished(
     num_graphs = len(starts)
     alive = _coaccessible(source, destination, final_score)
     alive[starts] = True
-    depth = _epsilon_depth(source, destination, input_label, len(alive))
+    depth = epsilon_depth(source, destination, input_label, len(alive))
     states = np.flatnonzero(alive)
     states = states[np.lexsort((depth[states], graph_of_state[states]))]
     number = np.full(len(alive), -1, dtype=np.int32)
@@ -325,13 +325,17 @@ def _coaccessible(
     return alive
 
 
-def _epsilon_depth(
+def epsilon_depth(
     source: npt.NDArray[np.generic],
     destination: npt.NDArray[np.generic],
     input_label: npt.NDArray[np.generic],
     num_states: int,
 ) -> npt.NDArray[np.int32]:
-    """The number of epsilon arcs on the longest epsilon path into each state."""
+    """The number of epsilon arcs on the longest epsilon path into each state.
+
+    Raises:
+        ValueError: if epsilon arcs form a cycle.
+    """
     depth = np.zeros(num_states, dtype=np.int32)
     virtual = input_label == EPSILON
     source, destination = source[virtual], destination[virtual]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from topologies.composition import epsilon_depth
 from topologies.graph import EPSILON, Graph
 
 
@@ -25,7 +26,9 @@ def without_epsilons(graph: Graph) -> Graph:
     if writing.any():
         arc = int(np.argmax(writing))
         raise ValueError(f"graph: arc {arc} reads nothing and writes {graph.output_label[arc]}; expected no such arc")
-    origin, reached, weight = _closure(graph, virtual)
+    # Before any chain is followed: along a cycle their number may double at every step.
+    depth = epsilon_depth(graph.source, graph.destination, graph.input_label, graph.num_states)
+    origin, reached, weight = _closure(graph, virtual, int(depth.max()))
     source, destination, arc_of, score = _extended(graph, np.flatnonzero(~virtual), origin, reached, weight)
     final_score, start = graph.final_score, graph.start
     if np.any(graph.source[virtual] == start):
@@ -54,26 +57,24 @@ def without_epsilons(graph: Graph) -> Graph:
 
 
 def _closure(
-    graph: Graph, virtual: npt.NDArray[np.bool_]
+    graph: Graph, virtual: npt.NDArray[np.bool_], longest: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """All chains of virtual arcs, the empty ones included: where each begins, where it ends, its score."""
+    """All chains of up to ``longest`` virtual arcs, empty ones included: where each begins and ends, its score."""
     arcs = np.flatnonzero(virtual)
     arcs = arcs[np.argsort(graph.source[arcs], kind="stable")]
     pointer = np.searchsorted(graph.source[arcs], np.arange(graph.num_states + 1))
     states = np.arange(graph.num_states)
     origin, reached, weight = states, states, np.zeros(graph.num_states)
     found = [(origin, reached, weight)]
-    for _ in range(graph.num_states):
+    for _ in range(longest):
         counts = pointer[reached + 1] - pointer[reached]
-        if not counts.any():
-            return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
         rows = np.repeat(np.arange(len(reached)), counts)
         position = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts - pointer[reached], counts)
         taken = arcs[position]
         origin, weight = origin[rows], weight[rows] + graph.score[taken]
         reached = graph.destination[taken].astype(np.int64)
         found.append((origin, reached, weight))
-    raise ValueError("graph: virtual arcs form a cycle; expected acyclic epsilons")
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
 
 
 def _extended(
