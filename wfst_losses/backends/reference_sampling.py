@@ -89,9 +89,9 @@ class _Walk:
         for frame in range(self.num_frames + 1):
             table = self._choices(frame)
             # An utterance that has ended earlier has stopped for good, virtual arcs from its final states or not.
-            moving = torch.nonzero(frame <= self.lengths[graph]).flatten()
+            moving = torch.nonzero(self.lengths[graph] >= frame).flatten()
             while len(moving):
-                arc = self._choose(table, self.state[moving], frame == self.lengths[graph[moving]], generator)
+                arc = self._choose(table, self.state[moving], self.lengths[graph[moving]] == frame, generator)
                 # A walker at its end, or told to stop there, has no arc.
                 moving, arc = moving[arc >= 0], arc[arc >= 0]
                 label, output = self._take(moving, arc)
