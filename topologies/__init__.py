@@ -10,8 +10,9 @@ Size(num_states=256, num_arcs=766)
 
 from __future__ import annotations
 
+from topologies.batch import GraphBatch
 from topologies.compact import CompactTopology
-from topologies.composition import GraphBatch, compose, compose_targets
+from topologies.composition import compose, compose_targets
 from topologies.correct import CorrectTopology
 from topologies.epsilon import without_epsilons
 from topologies.graph import EPSILON, Graph

@@ -2,131 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from topologies.graph import EPSILON, FloatColumn, Graph, IntColumn
+from topologies.batch import GraphBatch, TokenSequence, chains, finished, ranges
+from topologies.graph import EPSILON, Graph
 
 _DENSE_KEYS = 1 << 25
-TokenSequence: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GraphBatch:
-    """Several graphs in one set of columns: what a batch of targets becomes, and what backends run on.
-
-    The states of graph ``g`` are ``state_splits[g]..state_splits[g + 1] - 1``; its arcs lie likewise between
-    ``arc_splits``, sorted by destination. An epsilon arc leads to a state of a higher number, so that one pass over
-    the states in order takes all of them.
-
-    Attributes:
-        source, destination, input_label, output_label, score, final_score: as in `Graph`, states of all graphs.
-        starts: ``(num_graphs,)`` int32, each graph's start state.
-        state_splits, arc_splits: ``(num_graphs + 1,)`` int64.
-    """
-
-    source: IntColumn
-    destination: IntColumn
-    input_label: IntColumn
-    output_label: IntColumn
-    score: FloatColumn
-    final_score: FloatColumn
-    starts: IntColumn
-    state_splits: npt.NDArray[np.int64]
-    arc_splits: npt.NDArray[np.int64]
-
-    @property
-    def num_graphs(self) -> int:
-        """How many graphs."""
-        return len(self.starts)
-
-    @property
-    def num_states(self) -> int:
-        """States of all graphs together."""
-        return len(self.final_score)
-
-    @property
-    def num_arcs(self) -> int:
-        """Arcs of all graphs together."""
-        return len(self.source)
-
-    @property
-    def graph_of_state(self) -> IntColumn:
-        """``(num_states,)`` the graph each state belongs to."""
-        return np.repeat(np.arange(self.num_graphs, dtype=np.int32), np.diff(self.state_splits))
-
-    def with_input_labels(self, input_label: IntColumn) -> GraphBatch:
-        """The same graphs reading other labels."""
-        return dataclasses.replace(self, input_label=input_label)
-
-    def graph(self, index: int) -> Graph:
-        """One graph of the batch, its states renumbered from 0."""
-        low = int(self.state_splits[index])
-        arcs = slice(int(self.arc_splits[index]), int(self.arc_splits[index + 1]))
-        return Graph(
-            self.source[arcs] - low,
-            self.destination[arcs] - low,
-            self.input_label[arcs],
-            self.output_label[arcs],
-            self.score[arcs],
-            self.final_score[low : int(self.state_splits[index + 1])],
-            int(self.starts[index]) - low,
-        )
-
-    @classmethod
-    def from_graphs(cls, graphs: Sequence[Graph]) -> GraphBatch:
-        """A batch of the given graphs, in their order."""
-        offsets = np.cumsum([0] + [graph.num_states for graph in graphs])
-
-        def stacked(column: str, offset: bool) -> npt.NDArray[np.int32]:
-            parts = [
-                getattr(graph, column) + (low if offset else 0)
-                for graph, low in zip(graphs, offsets[:-1].tolist(), strict=True)
-            ]
-            return np.concatenate(parts or [np.empty(0, np.int32)])
-
-        owner = np.repeat(np.arange(len(graphs)), [graph.num_states for graph in graphs])
-        starts = np.array([graph.start for graph in graphs], dtype=np.int64) + offsets[:-1]
-        return _finished(
-            stacked("source", True),
-            stacked("destination", True),
-            stacked("input_label", False),
-            stacked("output_label", False),
-            np.concatenate([graph.score for graph in graphs] or [np.empty(0, np.float32)]),
-            np.concatenate([graph.final_score for graph in graphs] or [np.empty(0, np.float32)]),
-            starts,
-            owner,
-        )
-
-
-def chains(targets: Sequence[TokenSequence]) -> GraphBatch:
-    """One linear acceptor per token sequence: state u stands after u tokens."""
-    lengths = np.array([len(target) for target in targets], dtype=np.int64)
-    num_states = lengths + 1
-    starts = np.cumsum(num_states) - num_states
-    tokens = (
-        np.concatenate([np.asarray(target, dtype=np.int32) for target in targets])
-        if len(lengths)
-        else np.empty(0, np.int32)
-    )
-    source = np.arange(len(tokens), dtype=np.int32) + np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    final_score = np.full(int(num_states.sum()), -np.inf, dtype=np.float32)
-    final_score[starts + lengths] = 0.0
-    return GraphBatch(
-        source=source,
-        destination=source + 1,
-        input_label=tokens,
-        output_label=tokens,
-        score=np.zeros(len(tokens), dtype=np.float32),
-        final_score=final_score,
-        starts=starts.astype(np.int32),
-        state_splits=np.concatenate([starts, [num_states.sum()]]).astype(np.int64),
-        arc_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
 
 
 def compose_targets(graph: Graph, targets: Sequence[TokenSequence]) -> GraphBatch:
@@ -146,7 +30,7 @@ def compose(left: Graph, right: GraphBatch) -> GraphBatch:
     """
     explored = _Exploration(left, right)
     columns = explored.run()
-    return _finished(*columns)
+    return finished(*columns)
 
 
 class _Exploration:
@@ -214,7 +98,7 @@ class _Exploration:
             )
         ]
 
-        rows, right_position = _ranges(self.right_pointer[right_state], self.right_pointer[right_state + 1])
+        rows, right_position = ranges(self.right_pointer[right_state], self.right_pointer[right_state + 1])
         right_arc = self.right_order[right_position]
         label = self.right.input_label[right_arc].astype(np.int64)
         if self.has_right_epsilons:
@@ -232,7 +116,7 @@ class _Exploration:
     def _left_arcs(self, key: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         low = np.searchsorted(self.left_key, key, side="left")
         high = np.searchsorted(self.left_key, key, side="right")
-        rows, position = _ranges(low, high)
+        rows, position = ranges(low, high)
         return rows, self.left_order[position]
 
 
@@ -261,110 +145,3 @@ class _Numbering:
         self.keys = np.insert(self.keys, position[~known], new)
         self.numbers = np.insert(self.numbers, position[~known], numbers)
         return self.numbers[np.searchsorted(self.keys, distinct)][inverse.reshape(-1)], new
-
-
-def _ranges(
-    low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For rows of half-open ranges: the row of each element, and the element."""
-    counts = high - low
-    rows = np.repeat(np.arange(len(low)), counts)
-    offsets = np.cumsum(counts) - counts
-    return rows, np.arange(len(rows)) - np.repeat(offsets - low, counts)
-
-
-def _finished(
-    source: npt.NDArray[np.generic],
-    destination: npt.NDArray[np.generic],
-    input_label: npt.NDArray[np.generic],
-    output_label: npt.NDArray[np.generic],
-    score: npt.NDArray[np.generic],
-    final_score: npt.NDArray[np.generic],
-    starts: npt.NDArray[np.generic],
-    graph_of_state: npt.NDArray[np.generic],
-) -> GraphBatch:
-    """Trim, group by graph, put epsilon arcs in ascending order and sort arcs by destination."""
-    num_graphs = len(starts)
-    alive = _coaccessible(source, destination, final_score)
-    alive[starts] = True
-    depth = epsilon_depth(source, destination, input_label, len(alive))
-    states = np.flatnonzero(alive)
-    states = states[np.lexsort((depth[states], graph_of_state[states]))]
-    number = np.full(len(alive), -1, dtype=np.int32)
-    number[states] = np.arange(len(states), dtype=np.int32)
-    arcs = np.flatnonzero(alive[source] & alive[destination])
-    arcs = arcs[np.argsort(number[destination[arcs]], kind="stable")]
-    owner = graph_of_state[states]
-    splits = np.arange(num_graphs + 1)
-    return GraphBatch(
-        source=number[source[arcs]],
-        destination=number[destination[arcs]],
-        input_label=np.asarray(input_label[arcs], dtype=np.int32),
-        output_label=np.asarray(output_label[arcs], dtype=np.int32),
-        score=np.asarray(score[arcs], dtype=np.float32),
-        final_score=np.asarray(final_score[states], dtype=np.float32),
-        starts=number[starts],
-        state_splits=np.searchsorted(owner, splits),
-        arc_splits=np.searchsorted(graph_of_state[destination[arcs]], splits),
-    )
-
-
-def _coaccessible(
-    source: npt.NDArray[np.generic], destination: npt.NDArray[np.generic], final_score: npt.NDArray[Any]
-) -> npt.NDArray[np.bool_]:
-    """Which states lead to a final state."""
-    alive = np.asarray(final_score > -np.inf)
-    order = np.argsort(destination, kind="stable")
-    pointer = np.searchsorted(destination[order], np.arange(len(alive) + 1))
-    frontier = np.flatnonzero(alive)
-    while len(frontier):
-        _, position = _ranges(pointer[frontier], pointer[frontier + 1])
-        before = source[order[position]]
-        frontier = np.unique(before[~alive[before]])
-        alive[frontier] = True
-    return alive
-
-
-def epsilon_depth(
-    source: npt.NDArray[np.generic],
-    destination: npt.NDArray[np.generic],
-    input_label: npt.NDArray[np.generic],
-    num_states: int,
-) -> npt.NDArray[np.int32]:
-    """The number of epsilon arcs on the longest epsilon path into each state.
-
-    Raises:
-        ValueError: if epsilon arcs form a cycle.
-    """
-    depth = np.zeros(num_states, dtype=np.int32)
-    virtual = input_label == EPSILON
-    source, destination = source[virtual], destination[virtual]
-    for _ in range(num_states + 1):
-        late = depth[destination] <= depth[source]
-        if not late.any():
-            return depth
-        np.maximum.at(depth, destination[late], depth[source[late]] + 1)
-    raise ValueError("epsilon arcs form a cycle: paths would have no end")
-
-
-def shortest_path_num_frames(batch: GraphBatch) -> npt.NDArray[np.int64]:
-    """The fewest frames of a path of each graph, -1 where there is none."""
-    never = np.iinfo(np.int64).max // 2
-    frames = np.full(batch.num_states, never)
-    frames[batch.starts] = 0
-    cost = (batch.input_label != EPSILON).astype(np.int64)
-    for _ in range(batch.num_states + 1):
-        reached = frames[batch.source] + cost
-        late = reached < frames[batch.destination]
-        if not late.any():
-            break
-        np.minimum.at(frames, batch.destination[late], reached[late])
-    frames[batch.final_score == -np.inf] = never
-    best = np.array(
-        [
-            frames[low:high].min(initial=never)
-            for low, high in zip(batch.state_splits[:-1], batch.state_splits[1:], strict=True)
-        ],
-        dtype=np.int64,
-    )
-    return np.where(best >= never, -1, best)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from topologies.composition import TokenSequence
+from topologies.batch import TokenSequence
 from topologies.graph import EPSILON, Graph
 from topologies.topology import BLANK, AbstractTopology, Size, all_free, num_adjacent_repeats, num_tokens
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from topologies.composition import epsilon_depth
+from topologies.batch import epsilon_depth
 from topologies.graph import EPSILON, Graph
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from topologies.composition import TokenSequence
+from topologies.batch import TokenSequence
 from topologies.correct import CorrectTopology
 from topologies.graph import Graph
 from topologies.topology import BLANK, AbstractTopology, Size, num_adjacent_repeats, num_tokens

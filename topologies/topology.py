@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from topologies.composition import TokenSequence, compose_targets, shortest_path_num_frames
+from topologies.batch import TokenSequence, shortest_path_num_frames
+from topologies.composition import compose_targets
 from topologies.graph import Graph
 
 BLANK = 0
