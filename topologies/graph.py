@@ -77,7 +77,7 @@ class Graph:
     def num_bytes(self) -> int:
         """Bytes of all columns, shared columns counted once."""
         columns = {
-            id(column): column.nbytes
+            column.__array_interface__["data"]: column.nbytes
             for column in (
                 self.source,
                 self.destination,
