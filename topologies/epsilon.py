@@ -14,7 +14,8 @@ def without_epsilons(graph: Graph) -> Graph:
 
     Each arc is followed, inside itself, by every chain of virtual arcs that may come after it:
     ``p -> q`` and ``q ~> r`` give ``p -> r`` with the sum of their scores. Compact becomes k2's modified topology,
-    4V - 3 arcs. Parallel arcs are kept: every path stays one path.
+    4V - 3 arcs. Parallel arcs are kept, so every path stays one path, but for chains that leave the start: those to one
+    state are summed into one.
 
     Raises:
         ValueError: if a virtual arc writes a token (there is then no arc to carry it), or virtual arcs form a cycle.
