@@ -1,0 +1,22 @@
+"""What every test shares: how hypothesis draws, and which tests need k2."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import hypothesis
+import pytest
+
+# The same examples at every run and in every process; no deadlines, tests do not time.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=40, database=None)
+hypothesis.settings.load_profile("fixed")
+
+HAS_K2 = importlib.util.find_spec("k2") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not HAS_K2:
+        skip = pytest.mark.skip(reason="k2 is not installed")
+        for item in items:
+            if item.get_closest_marker("k2"):
+                item.add_marker(skip)
