@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -19,35 +20,43 @@ class Emissions:
     """Checked scores of labels per frame.
 
     Attributes:
-        log_probs: ``(B, T, V)`` float32 or float64, nats, with autograd history. Frames at and after an utterance's
-            length hold anything, NaN included: no engine reads them.
+        scores: ``(B, T, V)`` float32 or float64, nats, with autograd history: logits or log-probs. Frames at and
+            after an utterance's length hold anything, NaN included: no engine reads them.
+        log_sums: ``(B, T)`` in the same dtype, on the CPU: what to subtract from each live row, 0 for log-probs.
+        is_logits: whether gradients go through a log-softmax.
         input_lengths: ``(B,)`` int64 on the CPU, frames.
         dropped: ``(B,)`` bool: utterances with NaN or +inf that the caller asked to drop.
+        is_finite: False where NaN or +inf were let through on request.
     """
 
-    log_probs: torch.Tensor
+    scores: torch.Tensor
+    log_sums: npt.NDArray[np.floating]
+    is_logits: bool
     input_lengths: npt.NDArray[np.int64]
     dropped: npt.NDArray[np.bool_]
+    is_finite: bool = True
 
     @property
     def num_utterances(self) -> int:
         """B."""
-        return self.log_probs.shape[0]
+        return self.scores.shape[0]
 
     @property
     def num_labels(self) -> int:
         """V."""
-        return self.log_probs.shape[2]
+        return self.scores.shape[2]
 
     def live_frames(self) -> torch.Tensor:
         """``(B, T)`` bool on the device of the scores: frames before each utterance's length."""
-        frames = torch.arange(self.log_probs.shape[1], device=self.log_probs.device)
-        lengths = torch.from_numpy(np.asarray(self.input_lengths)).to(self.log_probs.device)
+        frames = torch.arange(self.scores.shape[1], device=self.scores.device)
+        lengths = torch.from_numpy(np.asarray(self.input_lengths)).to(self.scores.device)
         return frames[None, :] < lengths[:, None]
 
-    def without_padding(self) -> torch.Tensor:
-        """The log-probs with 0 in every frame that is not live, so that nothing of them reaches a gradient."""
-        return self.log_probs.masked_fill(~self.live_frames()[:, :, None], 0.0)
+    @functools.cached_property
+    def log_probs(self) -> torch.Tensor:
+        """``(B, T, V)`` nats: 0 in every frame that is not live, so that nothing of them reaches a gradient."""
+        scores = self.scores.masked_fill(~self.live_frames()[:, :, None], 0.0)
+        return torch.log_softmax(scores, dim=2) if self.is_logits else scores
 
 
 def read_emissions(
@@ -60,8 +69,9 @@ def read_emissions(
 ) -> Emissions:
     """Check and upcast what a network gave.
 
-    Half and bfloat16 become float32. With ``from_logits`` rows are log-softmaxed, which leaves log-probs as they are;
-    without it rows must already sum to 1 in probability unless ``check_normalised`` is off.
+    Half and bfloat16 become float32. With ``from_logits`` rows will be log-softmaxed, which leaves log-probs as they
+    are; without it rows must already sum to 1 in probability unless ``check_normalised`` is off. One pass over the
+    scores tells their log-sums, and with them NaN, +inf and rows that are not normalised.
 
     Raises:
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
@@ -74,31 +84,39 @@ def read_emissions(
     tolerance = _TOLERANCE[scores.dtype]
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
-    emissions = Emissions(scores, lengths, np.zeros(num_utterances, dtype=bool))
-    live = emissions.live_frames()
-    with torch.no_grad():
-        log_sums = torch.logsumexp(scores.detach(), dim=2)
-    # A row's log-sum is NaN or +inf exactly where the row holds NaN or +inf.
-    bad = live & ~(log_sums < torch.inf)
-    if from_logits:
-        bad = bad | (live & (log_sums == -torch.inf))
-    if bad.any():
-        if nonfinite == "raise":
-            _refuse_nonfinite(name, scores, bad)
-        if nonfinite == "drop":
-            dropped = bad.any(dim=1)
-            scores = scores.masked_fill(dropped[:, None, None], 0.0)
-            emissions = Emissions(scores, lengths, dropped.cpu().numpy())
-            live = live & ~dropped[:, None]
-    if from_logits:
-        normalised = torch.log_softmax(emissions.without_padding(), dim=2)
-        return dataclasses.replace(emissions, log_probs=normalised)
-    if check_normalised:
+    log_sums = torch.from_numpy(_log_sums(scores.detach(), lengths)).to(scores.device)
+    dropped = np.zeros(num_utterances, dtype=bool)
+    # A row's log-sum is NaN or +inf exactly where the row holds NaN or +inf; frames that are not live have 0.
+    bad = ~(log_sums < torch.inf) | ((log_sums == -torch.inf) & from_logits)
+    is_finite = not bool(bad.any())
+    if not is_finite and nonfinite == "raise":
+        _refuse_nonfinite(name, scores, bad)
+    if not is_finite and nonfinite == "drop":
+        rows = bad.any(dim=1)
+        scores, log_sums = scores.masked_fill(rows[:, None, None], 0.0), log_sums.masked_fill(rows[:, None], 0.0)
+        dropped, is_finite = rows.cpu().numpy(), True
+    if check_normalised and not from_logits:
         # NaN and +inf that got here were let through on request.
-        off = live & (log_sums.abs() > tolerance) & (log_sums < torch.inf)
+        off = (log_sums.abs() > tolerance) & (log_sums < torch.inf)
         if off.any():
             _refuse_unnormalised(scores, off, log_sums)
-    return emissions
+    shift = log_sums if from_logits else torch.zeros_like(log_sums)
+    return Emissions(scores, shift.cpu().numpy(), from_logits, lengths, dropped, is_finite)
+
+
+def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+    """``(B, T)`` the log-sum of each live row, 0 elsewhere."""
+    frames = np.arange(scores.shape[1])
+    if scores.device.type != "cpu":
+        sums = torch.logsumexp(scores, dim=2).cpu().numpy()
+        return np.where(frames[None, :] < lengths[:, None], sums, 0)
+    from wfst_losses.compiled.rows import row_log_sums
+    from wfst_losses.compiled.threads import run_in_parallel
+
+    values = scores.contiguous().numpy()
+    sums = np.zeros(values.shape[:2], dtype=values.dtype)
+    run_in_parallel(lambda begin, end: row_log_sums(begin, end, values, lengths, sums), lengths)
+    return sums
 
 
 def _first(mask: torch.Tensor) -> tuple[int, int]:

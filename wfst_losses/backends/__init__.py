@@ -6,9 +6,12 @@ import functools
 import importlib
 import importlib.util
 
+import torch
+
 from wfst_losses.backends.backend import AbstractBackend
 
 BACKENDS: dict[str, str] = {
+    "native": "wfst_losses.backends.native.backend:NativeBackend",
     "reference": "wfst_losses.backends.reference:ReferenceBackend",
     "k2": "wfst_losses.backends.k2.backend:K2Backend",
 }
@@ -22,15 +25,15 @@ def _load(name: str) -> AbstractBackend:
     return backend
 
 
-def get_backend(name: str) -> AbstractBackend:
-    """The backend of that name; "auto" is the exact one that is here.
+def get_backend(name: str, device: torch.device) -> AbstractBackend:
+    """The backend of that name; "auto" is the fastest exact one for the device: native on CPUs, else reference.
 
     Raises:
         ValueError: for an unknown name.
         ModuleNotFoundError: for a backend whose package is missing, saying how to install it.
     """
     if name == "auto":
-        name = "reference"
+        name = "native" if device.type == "cpu" and importlib.util.find_spec("numba") else "reference"
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     return _load(name)

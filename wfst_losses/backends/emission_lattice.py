@@ -44,8 +44,8 @@ class EmissionLattice(AbstractLattice):
 
     @property
     def scores(self) -> torch.Tensor:
-        """The log-probs."""
-        return self.emissions.log_probs
+        """The network's output."""
+        return self.emissions.scores
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
@@ -92,7 +92,7 @@ class EmissionLattice(AbstractLattice):
         read = steps >= 0
         utterances = torch.from_numpy(paths.utterances).to(device)[:, None]
         frames = torch.arange(steps.shape[1], device=device)[None, :]
-        gathered = self.emissions.without_padding()[utterances, frames, steps.clamp(min=0)]
+        gathered = self.emissions.log_probs[utterances, frames, steps.clamp(min=0)]
         graph_scores = torch.from_numpy(paths.graph_scores).to(device, gathered.dtype)
         return gathered.masked_fill(~read, 0.0).sum(dim=1) + graph_scores
 

@@ -23,7 +23,7 @@ class ReferenceBackend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """The definition itself; memory grows with frames times arcs."""
-        log_probs = emissions.without_padding().double()
+        log_probs = emissions.log_probs.double()
         arcs = Arcs.of(graphs, utterances, log_probs.device)
         lengths = torch.as_tensor(emissions.input_lengths, device=log_probs.device)[arcs.utterance_of_state]
         alpha = torch.full((graphs.num_states,), -torch.inf, dtype=torch.float64, device=log_probs.device)
@@ -35,7 +35,7 @@ class ReferenceBackend(AbstractBackend):
             alpha = torch.where(frame < lengths, reached, alpha)
         graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
         totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
-        return totals.to(emissions.log_probs.dtype)
+        return totals.to(emissions.scores.dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ def sample_paths(
     Walks on the CPU whatever the device of the emissions. A graph without any path gets none.
     """
     with torch.no_grad():
-        log_probs = emissions.without_padding().detach().double().cpu()
+        log_probs = emissions.log_probs.detach().double().cpu()
         walk = _Walk(graphs, log_probs, emissions.input_lengths, utterances, scale)
         return walk.draw(num_paths, generator)
 

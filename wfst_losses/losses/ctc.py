@@ -73,7 +73,6 @@ def ctc_loss(
     35
     """
     check_reduction(reduction)
-    engine = get_backend(backend)
     emissions = read_emissions(
         log_probs,
         input_lengths,
@@ -81,6 +80,7 @@ def ctc_loss(
         check_normalised=check_normalised,
         nonfinite=nonfinite,
     )
+    engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
     sequences = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
     rule = check_topology(topology, emissions.num_labels)

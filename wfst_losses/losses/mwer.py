@@ -85,10 +85,10 @@ def mwer_loss(
     """
     check_reduction(reduction)
     criterion = Criterion(sampler, risk, estimator, temperature, path_score, baseline)
-    engine = get_backend(backend)
     emissions = read_emissions(
         log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite
     )
+    engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
     references = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
     lattice = EmissionLattice(check_topology(topology, emissions.num_labels), emissions, engine, blank)

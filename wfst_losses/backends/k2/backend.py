@@ -36,7 +36,7 @@ class K2Backend(AbstractBackend):
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Lattices of all graphs at once; utterances of no frames, which k2 refuses, are summed by hand."""
         _check_limits(emissions)
-        log_probs = emissions.without_padding()
+        log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
         # The zero attaches totals to the log-probs; of -inf among them nothing may be left.
@@ -74,7 +74,7 @@ class K2Backend(AbstractBackend):
 
 
 def _check_limits(emissions: Emissions) -> None:
-    num_frames, num_labels = emissions.log_probs.shape[1:]
+    num_frames, num_labels = emissions.scores.shape[1:]
     if num_labels > _MAX_LABELS:
         raise ValueError(f"log_probs has {num_labels} columns, expected at most {_MAX_LABELS} with backend='k2'")
     if num_frames > _MAX_FRAMES:
