@@ -19,11 +19,6 @@ def load_cuts(data_dir: Path, split: str) -> CutSet:
     return load_manifest(path)
 
 
-def with_features_in_memory(cuts: CutSet) -> CutSet:
-    """Read all features once; tens of megabytes here, and an epoch no longer waits for the disk."""
-    return CutSet.from_cuts(cut.move_to_memory(load_audio=False) for cut in cuts)
-
-
 def split_into_parts(cuts: CutSet, num_parts: int) -> list[CutSet]:
     """Deal the noise draws of a manifest into ``num_parts`` sets; a training epoch reads one of them."""
     draws = [cut.supervisions[0].custom["draw"] for cut in cuts]

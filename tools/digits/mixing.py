@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from corpus import SAMPLING_RATE, DigitRecording, speakers_of
+from corpus import SAMPLING_RATE, DigitRecording, resample, speakers_of
 from lexicon import WORDS
 
 NOISES = ("white", "babble")
@@ -64,6 +64,12 @@ def join(recordings: Sequence[DigitRecording], rng: np.random.Generator) -> np.n
     return joined
 
 
+def at_speed(speech: np.ndarray, speed: float) -> np.ndarray:
+    """Play a string faster or slower, as a tape would, to the nearest whole frame."""
+    num_samples = round(len(speech) / speed / FRAME_SAMPLES) * FRAME_SAMPLES
+    return speech if num_samples == len(speech) else resample(speech, len(speech), num_samples)
+
+
 def white_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Return Gaussian noise with a flat spectrum."""
     return rng.standard_normal(num_samples).astype(np.float32)
@@ -95,10 +101,13 @@ def draw_strings(
     num_draws: int,
     seed: int,
     prefix: str,
+    *,
+    max_speed_change: float = 0.0,
 ) -> Iterator[DigitString]:
     """Yield strings in which every recording comes once per draw; white noise and babble take turns.
 
-    A draw joins each speaker's recordings anew, so no two draws hold the same strings.
+    A draw joins each speaker's recordings anew, so no two draws hold the same strings. ``max_speed_change`` 0.1 plays
+    each string at one speed between 0.9 and 1.1, pitch included: training data only.
     """
     for draw in range(num_draws):
         noise_name = NOISES[draw % len(NOISES)]
@@ -109,7 +118,8 @@ def draw_strings(
             ends = np.cumsum(string_lengths(len(own), rng))
             for count, members in enumerate(np.split(order, ends[:-1])):
                 chosen = [own[i] for i in members]
-                speech = join(chosen, rng)
+                speed = 1.0 + float(rng.uniform(-max_speed_change, max_speed_change))
+                speech = at_speed(join(chosen, rng), speed)
                 white = noise_name == "white"
                 noise = white_noise(len(speech), rng) if white else babble_noise(len(speech), babble_pool, rng)
                 snr_db = float(rng.uniform(MIN_SNR_DB, MAX_SNR_DB))

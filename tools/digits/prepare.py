@@ -36,6 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dev-draws", type=int, default=8)
     parser.add_argument("--test-draws", type=int, default=12)
     parser.add_argument("--held-out-draws", type=int, default=6)
+    parser.add_argument("--max-speed-change", type=float, default=0.1, help="speed perturbation of the training part")
     parser.add_argument("--num-indices", type=int, default=30, help="synthesised recordings per voice and digit")
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -81,10 +82,11 @@ def write_split(
     num_draws: int,
     seed: int,
     output_dir: Path,
+    max_speed_change: float,
 ) -> CutSet:
     """Write the features and the manifest of one split; the manifest appears only when complete."""
     extractor = make_extractor()
-    strings = draw_strings(recordings, babble_pool, num_draws, seed, name)
+    strings = draw_strings(recordings, babble_pool, num_draws, seed, name, max_speed_change=max_speed_change)
     cuts = []
     with (
         LilcomChunkyWriter(output_dir / f"feats_{name}") as writer,
@@ -122,7 +124,13 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
     }
     for number, name in enumerate(SPLITS):
         cuts = write_split(
-            name, parts[name], parts["train"], num_draws[name], args.seed * len(SPLITS) + number, args.output_dir
+            name,
+            parts[name],
+            parts["train"],
+            num_draws[name],
+            args.seed * len(SPLITS) + number,
+            args.output_dir,
+            args.max_speed_change if name == "train" else 0.0,
         )
         if name == "train":
             stats = cuts.compute_global_feature_stats()

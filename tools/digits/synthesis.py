@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-from corpus import SAMPLING_RATE, DigitRecording
+from corpus import SAMPLING_RATE, DigitRecording, resample
 from lexicon import WORDS
 from tqdm import tqdm
 
@@ -69,16 +69,6 @@ class Synthesiser:
         return np.concatenate(self._chunks).astype(np.float32) / 32768
 
 
-def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resample by cutting the spectrum: exact for band-limited signals that begin and end in silence."""
-    num_samples = round(len(samples) * new_rate / rate)
-    spectrum = np.fft.rfft(samples)
-    kept = np.zeros(num_samples // 2 + 1, dtype=spectrum.dtype)
-    num_kept = min(len(kept), len(spectrum))
-    kept[:num_kept] = spectrum[:num_kept]
-    return (np.fft.irfft(kept, n=num_samples) * (num_samples / len(samples))).astype(np.float32)
-
-
 def trim(samples: np.ndarray, threshold: float = 0.01) -> np.ndarray:
     """Cut what lies before the first and after the last sample above ``threshold`` of the peak."""
     loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max(initial=0.0))
@@ -88,7 +78,7 @@ def trim(samples: np.ndarray, threshold: float = 0.01) -> np.ndarray:
 def synthesise_corpus(num_indices: int, seed: int = 0) -> list[DigitRecording]:
     """Make every digit by every voice ``num_indices`` times, each at a speed and a pitch of its own.
 
-    The same seed gives the same corpus. Roughly 0.02 s a recording.
+    The same seed gives the same words, voices, speeds and pitches; eSpeak's own samples differ a little each time.
     """
     synthesiser = Synthesiser()
     rng = np.random.default_rng(seed)

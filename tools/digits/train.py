@@ -19,7 +19,7 @@ from typing import Any
 import topologies
 import torch
 from checkpoint import load_model, save_checkpoint
-from data import eval_loader, load_cuts, split_into_parts, train_loader, unpack, with_features_in_memory
+from data import eval_loader, load_cuts, split_into_parts, train_loader, unpack
 from decode import decode_batches, score
 from lexicon import read_tokens, text_to_labels
 from model import DigitModel, num_parameters
@@ -52,6 +52,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--num-train-parts", type=int, default=4, help="an epoch is this part of the training data")
     add("--spec-augment", action="store_true", help="mask stripes of the features in training")
     add("--dropout", type=float, default=0.1)
+    add("--channels", type=int, default=96)
+    add("--num-blocks", type=int, default=6)
+    add("--kernel-size", type=int, default=9)
     add("--max-grad-norm", type=float, default=5.0)
     add("--seed", type=int, default=0)
     add("--num-threads", type=int, default=0, help="0 leaves torch's choice")
@@ -87,9 +90,7 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.args = args
         self.tokens = read_tokens(args.data_dir / "tokens.txt")
-        self.train_cuts = split_into_parts(
-            with_features_in_memory(load_cuts(args.data_dir, "train")), args.num_train_parts
-        )
+        self.train_cuts = split_into_parts(load_cuts(args.data_dir, "train"), args.num_train_parts)
         self.dev_cuts = load_cuts(args.data_dir, "dev")
         self.dev_batches = list(eval_loader(self.dev_cuts))
         self.model, self.options, self.num_features = self._make_model()
@@ -104,7 +105,7 @@ class Trainer:
         if self.args.init_from is not None:
             model, facts = load_model(self.args.init_from)
             return model, facts["model_options"], facts["num_features"]
-        options = {"dropout": self.args.dropout}
+        options = {name: getattr(self.args, name) for name in ("dropout", "channels", "num_blocks", "kernel_size")}
         num_features = self.train_cuts[0][0].num_features
         stats = read_json(self.args.data_dir / "feature_stats.json")
         return DigitModel(num_features, len(self.tokens), stats, **options), options, num_features

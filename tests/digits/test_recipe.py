@@ -1,0 +1,149 @@
+"""Model, checkpoints, objectives, and the scripts from end to end on tones."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("lhotse")
+pytest.importorskip("kaldialign")
+pytest.importorskip("tensorboard")
+
+import checkpoint
+import decode
+import model
+import objectives
+import prepare
+import train
+from lexicon import make_tokens, text_to_labels
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small_model(seed=0):
+    torch.manual_seed(seed)
+    return model.DigitModel(40, 20, channels=16, num_blocks=2).eval()
+
+
+def test_an_utterance_does_not_depend_on_its_batch():
+    net = small_model()
+    features = torch.randn(2, 57, 40)
+    features[1, 33:] = 1e3
+    together, lengths = net(features, torch.tensor([57, 33]))
+    alone, alone_lengths = net(features[1:, :33], torch.tensor([33]))
+    assert lengths.tolist() == [15, 9]
+    assert alone_lengths.tolist() == [9]
+    assert torch.allclose(together[1, :9], alone[0], atol=1e-5)
+    assert torch.allclose(together.exp().sum(-1), torch.ones(2, 15), atol=1e-5)
+
+
+def test_checkpoints_come_back_and_failed_writes_leave_the_last_one(tmp_path, monkeypatch):
+    net = small_model()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    facts = {"tokens": make_tokens(), "num_features": 40, "model_options": {"channels": 16, "num_blocks": 2}, "wer": 1.5}
+    checkpoint.save_checkpoint(tmp_path / "last.pt", net, optimizer, facts)
+    loaded, read = checkpoint.load_model(tmp_path / "last.pt")
+    assert read == facts
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), loaded.state_dict().values(), strict=True))
+
+    def fail(_state, file):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save_checkpoint(tmp_path / "last.pt", small_model(1), optimizer, facts)
+    assert checkpoint.load_model(tmp_path / "last.pt")[1] == facts
+
+
+def objective(*options):
+    required = ["--data-dir", "unused", "--exp-dir", "unused"]
+    return objectives.make_objective(train.get_parser().parse_args([*required, *options]), make_tokens())
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.randn(2, 24, 20, generator=generator).log_softmax(-1).requires_grad_()
+    return log_probs, torch.tensor([24, 20]), [text_to_labels(text, make_tokens()) for text in ("one two", "six")]
+
+
+@pytest.mark.parametrize("topology", ["correct", "compact", "minimal", "selfless"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--loss", "ctc"),
+        ("--loss", "mwer", "--lattice", "log-probs"),
+        ("--loss", "mwer", "--lattice", "log-probs", "--risk", "token", "--ctc-weight", "0.1"),
+    ],
+)
+def test_objectives_have_gradients_through_every_topology(topology, options):
+    log_probs, lengths, targets = batch()
+    terms = objective("--topology", topology, *options)(log_probs, lengths, targets)
+    terms["loss"].backward()
+    assert torch.isfinite(log_probs.grad).all()
+    assert log_probs.grad.abs().sum() > 0
+    assert (log_probs.grad[1, 20:] == 0).all()
+    assert not terms[options[1]].requires_grad
+
+
+@pytest.mark.k2
+@pytest.mark.parametrize("topology", ["correct", "compact", "minimal", "selfless"])
+def test_mwer_over_a_k2_lattice_is_that_from_log_probs_up_to_pruning_and_sampling(topology):
+    if not objectives.has_k2():
+        pytest.skip("k2 is not installed")
+    means = []
+    for lattice in ("k2", "log-probs"):
+        loss = objective("--loss", "mwer", "--lattice", lattice, "--num-paths", "400", "--topology", topology)
+        torch.manual_seed(0)
+        log_probs = (3 * torch.randn(1, 8, 20)).log_softmax(-1).requires_grad_()
+        means.append(sum(float(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"]) for _ in range(4)) / 4)
+    assert means[0] == pytest.approx(means[1], abs=0.15)
+
+
+def test_rate_warms_up_then_decays_or_halves():
+    required = ["--data-dir", "x", "--exp-dir", "x", "--lr", "1.0", "--warmup-steps", "4", "--num-epochs", "2"]
+    linear = train.Rate(train.get_parser().parse_args([*required, "--schedule", "linear"]), steps_per_epoch=10)
+    assert linear(0) == pytest.approx(0.25)
+    assert linear(10) == pytest.approx(0.5)
+    plateau = train.Rate(train.get_parser().parse_args(required), steps_per_epoch=10)
+    for improved in (True, False, False, True, False):
+        plateau.epoch_ended(improved)
+    assert plateau(10) == pytest.approx(0.5)
+
+
+def test_prepare_train_fine_tune_decode(tmp_path, recordings, monkeypatch):
+    monkeypatch.setattr(prepare, "read_folder", lambda _folder: recordings)
+    monkeypatch.setattr(sys, "stderr", open("/dev/null", "w"))  # noqa: SIM115, PTH123 (progress bars)
+    data_dir = tmp_path / "data"
+    draws = ["--train-draws", "2", "--dev-draws", "1", "--test-draws", "1", "--held-out-draws", "1"]
+    summary = prepare.prepare(
+        prepare.get_parser().parse_args(["--corpus-dir", "tones", "--output-dir", str(data_dir), *draws])
+    )
+    assert summary["train"]["words"] == 2 * 40
+    assert summary["test"]["words"] == 100
+    assert summary["held_out_speaker"] == "cy"
+    assert not list(data_dir.glob("*.tmp*"))
+    tiny = ["--channels", "8", "--num-blocks", "1", "--num-epochs", "2", "--num-train-parts", "1", "--num-threads", "1"]
+    common = ["--data-dir", str(data_dir), "--max-duration", "20", *tiny]
+    parse = train.get_parser().parse_args
+    ctc = train.train(parse([*common, "--exp-dir", str(tmp_path / "ctc")]))
+    assert ctc["epochs"] == 2
+    mwer = ["--exp-dir", str(tmp_path / "mwer"), "--loss", "mwer", "--lattice", "log-probs", "--schedule", "linear"]
+    train.train(parse([*common, *mwer, "--init-from", str(tmp_path / "ctc" / "best.pt"), "--spec-augment"]))
+    curves = json.loads((tmp_path / "mwer" / "curves.json").read_text(encoding="utf-8"))
+    assert [entry["epoch"] for entry in curves] == [0, 1, 2]
+    assert curves[0]["dev_wer"] == pytest.approx(ctc["dev_wer"])
+    command = ["--data-dir", str(data_dir), "--checkpoint", str(tmp_path / "mwer" / "best.pt")]
+    wer = decode.decode(decode.get_parser().parse_args([*command, "--output-dir", str(tmp_path / "decode")]))
+    assert set(wer) == {"test", "test_held_out"}
+    assert wer["test_held_out"]["lexicon"]["words"] == 120
+    assert len((tmp_path / "decode" / "hyps-test-greedy.txt").read_text(encoding="utf-8").splitlines()) > 10
