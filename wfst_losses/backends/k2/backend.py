@@ -51,12 +51,15 @@ class K2Backend(AbstractBackend):
             return totals
         used = np.unique(utterances.numpy()[possible])
         by_length = used[np.argsort(-lengths[used], kind="stable")]
-        place = {utterance: index for index, utterance in enumerate(by_length.tolist())}
+        place = np.zeros(len(lengths), dtype=np.int64)
+        place[by_length] = np.arange(len(by_length))
+        # k2 wants the map from graphs to utterances ascending too.
+        possible = possible[np.argsort(place[utterances.numpy()[possible]], kind="stable")]
         supervisions = torch.tensor([[b, 0, int(lengths[b])] for b in by_length.tolist()], dtype=torch.int32)
         # k2 carries gradients for float32 leaves of its own making only.
         dense = k2.DenseFsaVec(log_probs.float().contiguous(), supervisions)
         fsas = k2.create_fsa_vec([to_k2(graphs.graph(index)) for index in possible.tolist()])
-        to_dense = torch.tensor([place[int(b)] for b in utterances.numpy()[possible]], dtype=torch.int32)
+        to_dense = torch.from_numpy(place[utterances.numpy()[possible]].astype(np.int32))
         lattice = k2.intersect_dense(
             fsas.to(log_probs.device),
             dense,
