@@ -12,15 +12,16 @@ print("%d.%d" % sys.version_info[:2], "ready" if ready else "bare")' 2>/dev/null
 
 # Prints every place where a CPython of version $1 (such as 3.10) may be, likeliest first.
 python_candidates() {
-    local version=$1 program root uv
+    local version=$1 program root uv named
     set +e # what is not there is passed over; this runs in a subshell
-    type -ap "python$version"
-    for program in $(type -ap "python$version") "${PYENV_ROOT:-/nowhere}/shims/any" "${HOME:-/nowhere}/.pyenv/shims/any"; do
+    mapfile -t named < <(type -ap "python$version")
+    ((${#named[@]})) && printf '%s\n' "${named[@]}"
+    for program in "${named[@]}" "${PYENV_ROOT:-/nowhere}/shims/any" "${HOME:-/nowhere}/.pyenv/shims/any"; do
         root=${program%/shims/*} # where a shim lies, the versions lie beside its folder
         [[ $root != "$program" ]] && compgen -G "$root/versions/$version.*/bin/python$version"
     done
     for uv in uv "$root_dir/.venv-free/bin/uv" "${HOME:-/nowhere}/.local/bin/uv"; do
-        command -v "$uv" >/dev/null && "$uv" python find --no-project --python-preference managed "$version" 2>/dev/null
+        command -v "$uv" >/dev/null && "$uv" python find --no-project --python-preference only-managed "$version" 2>/dev/null
     done
     compgen -G "${HOME:-/nowhere}/.local/share/uv/python/cpython-$version.*/bin/python$version"
     type -ap python3 python

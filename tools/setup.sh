@@ -103,19 +103,20 @@ say_what_is_left_out() {
     say "To add it: ${get:+$get && }bash tools/setup.sh --environment full"
 }
 
-# A virtual environment that someone else made is taken over only when nothing in it has to be replaced.
+# The versions of package $1 in the environment, one in all likelihood, none where it is not installed.
+installed() {
+    compgen -G "$environment_dir/lib/python*/site-packages/$1-*.dist-info" | sed -E "s/.*\/$1-([^+]*)(\+.*)?\.dist-info/\1/" || true
+}
+
+# A virtual environment that someone else made is taken over only when no torch or k2 in it would be replaced.
 check_foreign() {
-    local line
-    for line in $(grep -E '^(torch|k2)==' "$constraints"); do
-        "$python" -I - "$line" <<'PYTHON' || die "$folder holds another ${line%%==*} than $line and was not made by tools/setup.sh: move it away, or rebuild it with --fresh"
-import sys
-from importlib import metadata
-name, version = sys.argv[1].split("==")
-try:
-    sys.exit(metadata.version(name).split("+")[0] != version)
-except metadata.PackageNotFoundError:
-    pass
-PYTHON
+    local name version wanted
+    for name in torch k2; do
+        wanted=$(sed -n -E "s/^$name==([^;]*).*/\1/p" "$constraints")
+        for version in $(installed "$name"); do
+            [[ $version == "$wanted" ]] ||
+                die "$folder holds $name $version, not ${wanted:-none}, and was not made by tools/setup.sh: move it away, or rebuild it with --fresh"
+        done
     done
     say "Taking over $folder, which is there already."
 }
@@ -175,7 +176,7 @@ install_packages() {
     # The first, small step shows whether there is an index within reach.
     "$python" -m pip install "${quiet[@]}" --retries 1 --timeout 20 -c "$constraints" -U pip setuptools wheel hatchling ||
         die "pip gets no packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
-    compgen -G "$environment_dir/lib/python*/site-packages/torch-*.dist-info" >/dev/null || announce_download
+    [[ -n $(installed torch) ]] || announce_download
     "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "${root_dir}[$extras]" ||
         die "pip could not install the packages (see above); the same command goes on from here"
     "$python" -c 'import torch, topologies, wfst_losses' ||

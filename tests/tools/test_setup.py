@@ -22,7 +22,6 @@ case "$*" in
     -V) echo "Python {answer}" ;;
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m pip "*) echo "$*" >>"$PIP_LOG"; [[ "$*" != *"{fails_on}"* ]] ;;
-    "-I - "*) cat >/dev/null; exit {foreign} ;;
 esac
 """
 
@@ -41,14 +40,15 @@ class Machine:
             if program is not None:
                 (self.programs / name).symlink_to(program)
 
-    def add_python(
-        self, answer: str, path: str = "bin/python3", *, fails_on: str = "fails on nothing", foreign: int = 0
-    ) -> Path:
+    def add_python(self, answer: str, path: str = "bin/python3", *, fails_on: str = "fails on nothing") -> Path:
         program = self.folder / path
         program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(STAND_IN.format(answer=answer, fails_on=fails_on, foreign=foreign))
+        program.write_text(STAND_IN.format(answer=answer, fails_on=fails_on))
         program.chmod(0o755)
         return program
+
+    def add_distribution(self, path: str) -> None:
+        (self.folder / f"{path}.dist-info").mkdir(parents=True)
 
     def set_up(self, *arguments: str, script: str = "setup.sh") -> subprocess.CompletedProcess[str]:
         environment = {
@@ -143,7 +143,7 @@ def test_a_shim_that_does_not_run_leads_to_the_version_beside_it(machine: Machin
     command = [
         str(machine.programs / "bash"),
         "-c",
-        f"source {ROOT}/tools/setup.sh; find_python 3.10; echo $found",
+        f"source '{ROOT}/tools/setup.sh'; find_python 3.10; echo $found",
     ]
     environment = {"PATH": f"{shim.parent}:{machine.programs}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -156,7 +156,7 @@ def test_changed_requirements_are_installed_in_place(machine: Machine) -> None:
     machine.set_up()
     machine.pip_calls()
     stamp = machine.environments / ".venv" / ".wfst-losses"
-    stamp.write_text(stamp.read_text().split()[0] + " another sum\n")
+    stamp.write_text(f"{ROOT} another sum\n")
     kept = machine.environments / ".venv" / "kept"
     kept.touch()
     assert machine.set_up().returncode == 0
@@ -186,18 +186,24 @@ def test_a_failed_install_is_named_and_taken_up_again(machine: Machine) -> None:
     assert machine.set_up("--environment", "free").returncode == 0
 
 
-@pytest.mark.parametrize(("foreign", "status"), [(0, 0), (1, 1)])
-def test_an_environment_made_by_hand_is_taken_over_only_if_nothing_in_it_is_replaced(
-    machine: Machine, foreign: int, status: int
-) -> None:
-    machine.add_python("3.11 ready", "environments/.venv-free/bin/python", foreign=foreign)
+@pytest.mark.parametrize("distribution", ["torch-2.13.0+cpu", "torch-2.13.0", "numpy-1.0"])
+def test_an_environment_made_by_hand_is_taken_over(machine: Machine, distribution: str) -> None:
+    machine.add_python("3.11 ready", "environments/.venv-free/bin/python")
+    machine.add_distribution(f"environments/.venv-free/lib/python3.11/site-packages/{distribution}")
     done = machine.set_up("--environment", "free")
-    assert done.returncode == status
-    if status == 0:
-        assert "Taking over .venv-free" in done.stdout
-    else:
-        assert "holds another torch than torch==2.13.0" in done.stderr
-        assert machine.pip_calls() == []
+    assert done.returncode == 0, done.stderr
+    assert "Taking over .venv-free" in done.stdout
+
+
+@pytest.mark.parametrize("distribution", ["torch-2.12.0+cu130", "k2-1.24.4.dev20250807"])
+def test_an_environment_made_by_hand_keeps_its_torch_and_k2(machine: Machine, distribution: str) -> None:
+    machine.add_python("3.11 ready", "environments/.venv-free/bin/python")
+    machine.add_distribution(f"environments/.venv-free/lib/python3.11/site-packages/{distribution}")
+    done = machine.set_up("--environment", "free")
+    assert done.returncode == 1
+    name, version = distribution.partition("+")[0].split("-")
+    assert f".venv-free holds {name} {version}, not" in done.stderr
+    assert machine.pip_calls() == []
 
 
 def test_an_environment_by_hand_with_an_unfit_python_is_left_alone(machine: Machine) -> None:
