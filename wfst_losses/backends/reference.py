@@ -35,7 +35,7 @@ class ReferenceBackend(AbstractBackend):
             alpha = torch.where(frame < lengths, reached, alpha)
         graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
         totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
-        return totals.to(emissions.scores.dtype)
+        return totals.to(emissions.scores.dtype) + emissions.anchor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

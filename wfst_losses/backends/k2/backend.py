@@ -39,9 +39,7 @@ class K2Backend(AbstractBackend):
         log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
-        # The zero attaches totals to the log-probs; of -inf among them nothing may be left.
-        attached = log_probs.flatten()[:1].nan_to_num(0.0, 0.0, 0.0).sum() * 0.0
-        totals = self._without_frames(graphs).to(log_probs.device, log_probs.dtype) + attached
+        totals = self._without_frames(graphs).to(log_probs.device, log_probs.dtype) + emissions.anchor
         if len(framed) == 0:
             return totals
         # An impossible graph has no state beside its start; k2 wants no such graph.
