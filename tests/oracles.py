@@ -132,7 +132,9 @@ def log_mass(topology: Any, log_probs: torch.Tensor, target: Sequence[int]) -> t
     rows = readings(topology, len(log_probs)).by_output.get(tuple(target))
     if rows is None:
         return torch.tensor(-torch.inf, dtype=torch.float64)
-    return torch.logsumexp(reading_scores(topology, log_probs)[torch.from_numpy(rows)], 0)
+    scores = reading_scores(topology, log_probs)[torch.from_numpy(rows)]
+    possible = scores[scores > -torch.inf]
+    return torch.logsumexp(possible, 0) if len(possible) else torch.tensor(-torch.inf, dtype=torch.float64)
 
 
 def total_log_mass(topology: Any, log_probs: torch.Tensor) -> torch.Tensor:
