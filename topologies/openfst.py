@@ -7,13 +7,12 @@ The first line's source state is the start state, as OpenFst reads it.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from topologies.atomic import replacing
 from topologies.graph import EPSILON, FloatColumn, Graph
 
 _ARCS_PER_CHUNK = 1 << 16
@@ -25,26 +24,21 @@ def format_openfst_text(graph: Graph) -> str:
     return "".join(_chunks(graph))
 
 
-def write_openfst_text(graph: Graph, path: Path) -> None:
-    """Write the text to ``path`` in pieces, under a temporary name that is renamed at the end."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.writelines(_chunks(graph))
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp's 0600 would keep a shared graph from everyone else.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101 (a string path, one call)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_openfst_text(graph: Graph, path: Path, *, on_lines: Callable[[int], object] | None = None) -> None:
+    """Write the text to ``path`` in pieces; ``on_lines`` is told of each piece how many lines it had.
+
+    There are as many lines as arcs and final states. The file appears whole or not at all (`topologies.atomic`).
+    """
+    with replacing(path) as file:
+        for text in _chunks(graph):
+            file.write(text.encode("ascii"))
+            if on_lines is not None:
+                on_lines(text.count("\n"))
 
 
 def _chunks(graph: Graph) -> Iterator[str]:
-    order = np.argsort(graph.source != graph.start, kind="stable") if graph.start else None
+    in_order = graph.num_arcs == 0 or graph.source[0] == graph.start
+    order = None if in_order else np.argsort(graph.source != graph.start, kind="stable")
     if graph.num_states and not np.any(graph.source == graph.start):
         # OpenFst takes the start state from the first line, whatever that line is.
         cost = _cost(graph.final_score[graph.start])

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from wfst_losses.losses.ctc import ctc_loss
-from wfst_losses.losses.expected_errors import Diagnostics
-from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
-from wfst_losses.losses.mwer import mwer_loss
-from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MWERLoss
-from wfst_losses.risks import TokenErrors, WordErrors
-from wfst_losses.samplers import Exhaustive, RandomPaths
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wfst_losses.shadowing import shadowing_message
+
+if TYPE_CHECKING:
+    from wfst_losses.losses.ctc import ctc_loss
+    from wfst_losses.losses.expected_errors import Diagnostics
+    from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
+    from wfst_losses.losses.mwer import mwer_loss
+    from wfst_losses.memory_limit import MemoryLimitError
+    from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MWERLoss
+    from wfst_losses.risks import TokenErrors, WordErrors
+    from wfst_losses.samplers import Exhaustive, RandomPaths
 
 __version__ = "0.1.0"
+
+# torch takes a second to import and the command line wants none of it to answer --help: names load on first use.
+_MODULES = {
+    "CTCLoss": "modules",
+    "Diagnostics": "losses.expected_errors",
+    "Exhaustive": "samplers",
+    "LatticeMWERLoss": "modules",
+    "LossReport": "modules",
+    "MWERLoss": "modules",
+    "MemoryLimitError": "memory_limit",
+    "RandomPaths": "samplers",
+    "TokenErrors": "risks",
+    "WordErrors": "risks",
+    "ctc_loss": "losses.ctc",
+    "lattice_mwer_loss": "losses.lattice_mwer",
+    "mwer_loss": "losses.mwer",
+}
+
+if _message := shadowing_message():
+    if Path(sys.argv[0]).name == "wfst-losses":
+        # The command line answers in one line, and this comes before any of its own code.
+        raise SystemExit(f"wfst-losses: {_message}")
+    raise ImportError(_message)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
 
 __all__ = [
     "CTCLoss",
@@ -19,6 +64,7 @@ __all__ = [
     "LatticeMWERLoss",
     "LossReport",
     "MWERLoss",
+    "MemoryLimitError",
     "RandomPaths",
     "TokenErrors",
     "WordErrors",

@@ -1,0 +1,46 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name ``path`` when the block ends well, and vanishes when it does not.
+
+    It lies beside ``path`` under a temporary name until then; a process killed in the middle leaves that one behind
+    and whatever was at ``path`` as it was. A symbolic link stays one: the file it leads to is replaced.
+
+    Raises:
+        ValueError: if ``path`` is there and is no file (renaming onto a device would replace the device).
+        OSError: what the disk says, nothing left over.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is there and is no regular file; expected the name of a file to write")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp's 0600 would keep a shared graph from everyone else.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101 (a string path, one call)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise

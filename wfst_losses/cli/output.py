@@ -1,0 +1,79 @@
+"""What all commands share: exit statuses, answers on stdout, progress on stderr, sizes as arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+EXIT_FAILED = 1
+EXIT_BAD_CALL = 2
+EXIT_TOO_LARGE = 3
+
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
+
+
+class FailedJob(Exception):  # noqa: N818 (read: this job failed)
+    """The call was good, the job was not: exit status 1."""
+
+
+class ByteSize(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer click
+    """A number of bytes: 8GiB, 500MB, 2g, 1048576; units are powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is no size, expected a number of bytes such as 8GiB or 500MB", param, ctx)
+        return int(float(match[1]) * 1024 ** _UNITS[match[2]])
+
+
+max_memory_option = click.option(
+    "--max-memory", type=ByteSize(), default="8GiB", show_default=True, help="Refuse work predicted to take more."
+)
+
+
+def print_json(answer: object) -> None:
+    """The answer as one JSON object."""
+    click.echo(json.dumps(answer, indent=2))
+
+
+def print_table(rows: Sequence[Sequence[str]], *, heading: str = "") -> None:
+    """Rows in columns as wide as they need: nothing is cut, so that lines can be copied."""
+    if heading:
+        click.secho(heading, bold=True)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] if rows else []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join(["", *cells, row[-1]]).rstrip())
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, or where ``total`` is unknown a sign of life; nothing where stderr is no terminal.
+
+    Yields what is to be called with each advance.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+    if total is not None:
+        columns += [TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda advance: bar.advance(task, advance)

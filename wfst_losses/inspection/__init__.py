@@ -1,0 +1,1 @@
+"""What graphs weigh, and what the machine they run on is made of."""
