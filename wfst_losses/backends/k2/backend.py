@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from topologies import GraphBatch
+from topologies import Graph, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.backends.k2 import k2
 from wfst_losses.backends.k2.convert import to_k2
+from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.emissions import Emissions
 
 _MAX_FRAMES = 65_534
@@ -36,14 +37,17 @@ class K2Backend(AbstractBackend):
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Lattices of all graphs at once; utterances of no frames, which k2 refuses, are summed by hand."""
         _check_limits(emissions)
+        if not emissions.is_finite:
+            # k2's maxima skip NaN and give a finite value; the definition passes it on.
+            return ReferenceBackend().total_scores(graphs, emissions, utterances)
         log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
         totals = self._without_frames(graphs).to(log_probs.device, log_probs.dtype) + emissions.anchor
         if len(framed) == 0:
             return totals
-        # An impossible graph has no state beside its start; k2 wants no such graph.
-        possible = np.array([index for index in framed.tolist() if graphs.graph(index).num_arcs], dtype=np.int64)
+        # k2 wants no graph without arcs or final states.
+        possible = np.array([index for index in framed.tolist() if _has_paths(graphs.graph(index))], dtype=np.int64)
         totals = totals.index_fill(0, torch.from_numpy(framed).to(totals.device), -torch.inf)
         if len(possible) == 0:
             return totals
@@ -72,6 +76,10 @@ class K2Backend(AbstractBackend):
     @staticmethod
     def _without_frames(graphs: GraphBatch) -> torch.Tensor:
         return torch.from_numpy(graphs.final_score[graphs.starts].copy())
+
+
+def _has_paths(graph: Graph) -> bool:
+    return graph.num_arcs > 0 and bool(np.any(graph.final_score > -np.inf))
 
 
 def _check_limits(emissions: Emissions) -> None:

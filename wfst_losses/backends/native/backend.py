@@ -55,14 +55,15 @@ class _BandSums(torch.autograd.Function):
         sizes = num_states * frames * scores.requires_grad
         begins = np.cumsum(sizes) - sizes if scores.requires_grad else np.full(len(frames), -1)
         num_kept = int(sizes.sum())
-        arrivals = band_sums.Arrivals(begins, np.empty(num_kept), np.empty(num_kept, np.int32))
+        arrivals = band_sums.Arrivals(begins, np.empty(num_kept, inputs.scores.dtype), np.empty(num_kept, np.int32))
         totals = np.empty(graphs.num_graphs)
         threads.run_in_parallel(
             lambda begin, end: band_sums.forward(begin, end, layout, inputs, utterances, arrivals, totals),
             num_states * (frames + 1),
         )
         ctx.kept = (layout, inputs, arrivals, utterances, totals, emissions.is_logits)
-        ctx.like = scores
+        # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
+        ctx.save_for_backward(scores)
         return torch.from_numpy(totals).to(scores.device, scores.dtype)
 
     @staticmethod
@@ -73,6 +74,7 @@ class _BandSums(torch.autograd.Function):
         from wfst_losses.compiled import threads
 
         layout, inputs, arrivals, utterances, totals, is_logits = ctx.kept
+        (like,) = ctx.saved_tensors
         # An impossible graph has no occupancy.
         coefficients = np.where(np.isfinite(totals), gradients[0].detach().cpu().double().numpy(), 0.0)
         gradient = np.empty_like(inputs.scores)
@@ -83,4 +85,4 @@ class _BandSums(torch.autograd.Function):
             ),
             inputs.lengths * (np.diff(graph_splits) + 1),
         )
-        return torch.from_numpy(gradient).to(ctx.like.device, ctx.like.dtype), None, None, None
+        return torch.from_numpy(gradient).to(like.device, like.dtype), None, None, None

@@ -2,34 +2,37 @@
 
 A target's graph is a chain with short jumps: nearly all arcs lead from state ``s - d`` to ``s`` for a handful of
 offsets ``d``. Stored as one weight per offset and state, a step needs no gathers. Any graph can be laid out so, at a
-cost of offsets times states; `Bands.of` tells which are worth it.
+cost of offsets times states.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from topologies import EPSILON, GraphBatch
+from wfst_losses.graphs.splitting import split_by_label
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
 
+BLOCK = 16
+"""States are padded to a multiple of this, so that no loop over them ends in single steps."""
 NO_ARC = -(2**55)
 """The exponent of an absent arc's weight: below anything a path can reach."""
 
 
 class Diagonals(NamedTuple):
-    """Arcs of all graphs by offset: those of graph ``g`` are ``splits[g]..splits[g + 1]``, weights follow likewise.
+    """Arcs of all graphs by offset, in one direction: those of graph ``g`` are ``splits[g]..splits[g + 1]``.
 
     Attributes:
-        splits: ``(G + 1,)`` where each graph's offsets begin.
-        offsets: one per diagonal, ``destination - source``.
-        begins: one per diagonal, where its row of weights begins; a row has one weight per state of its graph.
-        mantissas, exponents: of the weights, by destination state.
+        splits: ``(G + 1,)`` where each graph's diagonals begin.
+        offsets: how far behind a state its diagonal's other end lies: ``destination - source`` forwards, the
+            opposite backwards.
+        begins: where each diagonal's row of weights begins, one per padded state of its graph.
+        mantissas, exponents: of the weights; they stand at destinations forwards, at sources backwards.
     """
 
     splits: Ints
@@ -43,18 +46,23 @@ class Bands(NamedTuple):
     """A batch of graphs whose states each are entered on one label only.
 
     Attributes:
-        state_splits: ``(G + 1,)``.
-        labels: ``(num_states,)`` the column read on the way into each state; 0 where none is.
-        reading, virtual: arcs that read a frame, and arcs that do not.
+        state_splits: ``(G + 1,)``, each graph's states padded to a multiple of `BLOCK`.
+        margins: ``(G,)`` the largest offset of each graph.
+        labels: ``(num_states,)`` the column read on the way into each state; some column where none is.
+        reading, virtual: arcs that read a frame, and arcs that do not, forwards.
+        reading_back, virtual_back: the same arcs backwards.
         virtual_depth: ``(G,)`` the most virtual arcs in a row.
         starts: ``(G,)`` counted from the graph's first state.
         final_mantissas, final_exponents: of the final weights.
     """
 
     state_splits: Ints
+    margins: Ints
     labels: Ints
     reading: Diagonals
+    reading_back: Diagonals
     virtual: Diagonals
+    virtual_back: Diagonals
     virtual_depth: Ints
     starts: Ints
     final_mantissas: Floats
@@ -65,14 +73,29 @@ def lay_out(graphs: GraphBatch) -> Bands:
     """The bands of a batch; states entered on several labels are split first."""
     graphs = split_by_label(graphs)
     reads = graphs.input_label != EPSILON
-    labels = np.zeros(graphs.num_states, dtype=np.int64)
-    labels[graphs.destination[reads]] = graphs.input_label[reads]
-    mantissas, exponents = _split(graphs.final_score)
+    num_states = -(-np.diff(graphs.state_splits) // BLOCK) * BLOCK
+    state_splits = np.concatenate([[0], np.cumsum(num_states)])
+    owner = graphs.graph_of_state
+    place = np.arange(graphs.num_states) - graphs.state_splits[owner] + state_splits[owner]
+    # Padding reads the column of some state of the same graph, which is surely there.
+    labels = np.zeros(int(state_splits[-1]), dtype=np.int64)
+    labels[place[graphs.destination[reads]]] = graphs.input_label[reads]
+    final = np.full(len(labels), -np.inf)
+    final[place] = graphs.final_score
+    mantissas, exponents = _split(final)
+    offset = np.abs(graphs.destination.astype(np.int64) - graphs.source)
+    margins = np.zeros(graphs.num_graphs, dtype=np.int64)
+    np.maximum.at(margins, owner[graphs.source], offset)
+    reading, reading_back = _diagonals(graphs, reads, num_states)
+    virtual, virtual_back = _diagonals(graphs, ~reads, num_states)
     return Bands(
-        state_splits=graphs.state_splits,
+        state_splits=state_splits,
+        margins=margins,
         labels=labels,
-        reading=_diagonals(graphs, reads),
-        virtual=_diagonals(graphs, ~reads),
+        reading=reading,
+        reading_back=reading_back,
+        virtual=virtual,
+        virtual_back=virtual_back,
         virtual_depth=_virtual_depth(graphs, ~reads),
         starts=graphs.starts - graphs.state_splits[:-1],
         final_mantissas=mantissas,
@@ -80,83 +103,36 @@ def lay_out(graphs: GraphBatch) -> Bands:
     )
 
 
-def num_diagonal_weights(graphs: GraphBatch) -> Ints:
-    """``(G,)`` weights each graph would have as bands, to hold against its number of arcs."""
-    owner = graphs.graph_of_state[graphs.destination]
-    offset = graphs.destination - graphs.source
-    pairs = np.unique(owner.astype(np.int64) * (2 * graphs.num_states + 1) + offset + graphs.num_states)
-    offsets_of_graph = np.bincount(pairs // (2 * graphs.num_states + 1), minlength=graphs.num_graphs)
-    return offsets_of_graph * np.diff(graphs.state_splits)
-
-
-def split_by_label(graphs: GraphBatch) -> GraphBatch:
-    """The same graphs with one copy of a state for each label it is entered on; virtual arcs count as one more."""
-    kind = np.where(graphs.input_label == EPSILON, -1, graphs.input_label).astype(np.int64)
-    width = int(kind.max(initial=0)) + 2
-    reads = kind >= 0
-    entered = np.unique(graphs.destination[reads].astype(np.int64) * width + kind[reads] + 1)
-    if len(entered) == len(np.unique(graphs.destination[reads])):
-        return graphs
-    state_of_copy = entered // width
-    # The first copy keeps virtual arcs in and the start; states entered on no label keep themselves.
-    copies = np.maximum(np.bincount(state_of_copy, minlength=graphs.num_states), 1)
-    first = np.cumsum(copies) - copies
-    rank = np.arange(len(entered)) - np.searchsorted(state_of_copy, state_of_copy)
-    copy_of = dict(zip(entered.tolist(), (first[state_of_copy] + rank).tolist(), strict=True))
-    keys = graphs.destination.astype(np.int64) * width + kind + 1
-    destination = np.array(
-        [
-            copy_of[key] if read else first[state]
-            for key, read, state in zip(keys.tolist(), reads, graphs.destination, strict=True)
-        ],
-        dtype=np.int64,
-    )
-    repeats = copies[graphs.source]
-    arc = np.repeat(np.arange(graphs.num_arcs), repeats)
-    source = first[graphs.source[arc]] + np.arange(len(arc)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    destination = destination[arc]
-    order = np.argsort(destination, kind="stable")
-    origin = np.repeat(np.arange(graphs.num_states), copies)
-    splits = np.searchsorted(graphs.graph_of_state[origin], np.arange(graphs.num_graphs + 1))
-    return dataclasses.replace(
-        graphs,
-        source=source[order].astype(np.int32),
-        destination=destination[order].astype(np.int32),
-        input_label=graphs.input_label[arc[order]],
-        output_label=graphs.output_label[arc[order]],
-        score=graphs.score[arc[order]],
-        final_score=graphs.final_score[origin],
-        starts=first[graphs.starts].astype(np.int32),
-        state_splits=splits,
-        arc_splits=np.searchsorted(destination[order], splits),
-    )
-
-
 def _split(scores: npt.NDArray[np.floating]) -> tuple[Floats, Ints]:
     """``e^scores`` as mantissas and exponents; no weight for -inf."""
     present = scores > -np.inf
-    bits = np.where(present, scores, 0.0).astype(np.float64) / np.log(2.0)
+    bits = np.where(present, scores, 0.0) / np.log(2.0)
     exponents = np.floor(bits)
     mantissas = np.where(present, np.exp2(bits - exponents), 0.0)
     return mantissas, np.where(present, exponents, NO_ARC).astype(np.int64)
 
 
-def _diagonals(graphs: GraphBatch, chosen: npt.NDArray[np.bool_]) -> Diagonals:
+def _diagonals(graphs: GraphBatch, chosen: npt.NDArray[np.bool_], num_states: Ints) -> tuple[Diagonals, Diagonals]:
+    """The chosen arcs forwards and backwards."""
     source = graphs.source[chosen].astype(np.int64)
     destination = graphs.destination[chosen].astype(np.int64)
     owner = graphs.graph_of_state[destination].astype(np.int64)
     span = 2 * graphs.num_states + 1
     diagonal, inverse = np.unique(owner * span + destination - source + graphs.num_states, return_inverse=True)
     owner_of_diagonal, offsets = np.divmod(diagonal, span)
-    lengths = np.diff(graphs.state_splits)[owner_of_diagonal]
+    lengths = num_states[owner_of_diagonal]
     begins = np.cumsum(lengths) - lengths
-    place = begins[inverse.reshape(-1)] + destination - graphs.state_splits[owner]
-    scores = np.full(int(lengths.sum()), -np.inf)
+    row = begins[inverse.reshape(-1)] - graphs.state_splits[owner]
     # Parallel arcs on one label are one weight.
-    np.logaddexp.at(scores, place, graphs.score[chosen].astype(np.float64))
-    mantissas, exponents = _split(scores)
+    scores = np.full((2, int(lengths.sum())), -np.inf)
+    for direction, state in enumerate((destination, source)):
+        np.logaddexp.at(scores[direction], row + state, graphs.score[chosen].astype(np.float64))
     splits = np.searchsorted(owner_of_diagonal, np.arange(graphs.num_graphs + 1))
-    return Diagonals(splits, offsets - graphs.num_states, begins, mantissas, exponents)
+    offsets = offsets - graphs.num_states
+    return (
+        Diagonals(splits, offsets, begins, *_split(scores[0])),
+        Diagonals(splits, -offsets, begins, *_split(scores[1])),
+    )
 
 
 def _virtual_depth(graphs: GraphBatch, virtual: npt.NDArray[np.bool_]) -> Ints:
@@ -167,10 +143,6 @@ def _virtual_depth(graphs: GraphBatch, virtual: npt.NDArray[np.bool_]) -> Ints:
         if not late.any():
             break
         np.maximum.at(depth, destination[late], depth[source[late]] + 1)
-    return np.array(
-        [
-            depth[low:high].max(initial=0)
-            for low, high in zip(graphs.state_splits[:-1], graphs.state_splits[1:], strict=True)
-        ],
-        dtype=np.int64,
-    )
+    deepest = np.zeros(graphs.num_graphs, dtype=np.int64)
+    np.maximum.at(deepest, graphs.graph_of_state, depth)
+    return deepest
