@@ -132,7 +132,8 @@ class _SequenceScores(torch.autograd.Function):
         ctx: Any, arc_scores: torch.Tensor, lattice: ArcLattice, sequences: list[TokenSequence], utterances: IntColumn
     ) -> torch.Tensor:
         """Each utterance on its own."""
-        values = lattice.values()
+        # A copy: scores changed before the backward pass would change the gradient without a word.
+        values = lattice.values().copy()
         result = np.full(len(sequences), -np.inf)
         ctx.parts = []
         arc_splits = np.searchsorted(lattice.source, lattice.state_splits)
