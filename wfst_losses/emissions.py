@@ -55,8 +55,10 @@ class Emissions:
     @functools.cached_property
     def log_probs(self) -> torch.Tensor:
         """``(B, T, V)`` nats: 0 in every frame that is not live, so that nothing of them reaches a gradient."""
-        scores = self.scores.masked_fill(~self.live_frames()[:, :, None], 0.0)
-        return torch.log_softmax(scores, dim=2) if self.is_logits else scores
+        # Kept for all who ask, so attached to the scores even if the first to ask wants no gradient.
+        with torch.enable_grad():
+            scores = self.scores.masked_fill(~self.live_frames()[:, :, None], 0.0)
+            return torch.log_softmax(scores, dim=2) if self.is_logits else scores
 
     @property
     def anchor(self) -> torch.Tensor:
