@@ -1,6 +1,6 @@
 """What the losses must keep under every member of TOPOLOGIES: one function per claim, called with a name in the table.
 
-The reference backend stands for all here; other backends are compared with enumeration in test_ctc.py and test_mwer.py.
+Every backend that is installed is held to them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 
 import topologies
 from tests import oracles
+from tests.losses.engines import INSTALLED_BACKENDS, tolerance
 from wfst_losses import Exhaustive, RandomPaths, ctc_loss, mwer_loss
 
 Batch = tuple[torch.Tensor, list[list[int]], list[int]]
@@ -89,21 +90,47 @@ def assert_ctc(name: str, batch: Batch, *, backend: str, atol: float, blank: int
 
 
 def check_ctc_by_enumeration(name: str) -> None:
-    """CTC by enumeration over random ragged batches."""
-    for seed in range(30):
-        num_labels = 1 + seed % 4
-        assert_ctc(name, random_batch(seed, num_labels, 5, 4), backend="reference", atol=1e-9)
+    """CTC by enumeration over random ragged batches, with every backend that is installed."""
+    for seed in range(24):
+        batch = random_batch(seed, 1 + seed % 4, 5, 4)
+        for backend in INSTALLED_BACKENDS:
+            assert_ctc(name, batch, backend=backend, atol=tolerance(backend))
+
+
+def check_impossible_targets(name: str) -> None:
+    """A target is impossible, +inf with gradient exactly 0, where `min_frames` says so."""
+    targets = [[1, 1, 1], [1], [2, 1, 2, 1], [2, 2], [], [1], [2]]
+    lengths = [4, 1, 3, 2, 0, 0, 4]
+    least = topologies.build(name, 3).min_frames(targets)
+    impossible = torch.from_numpy((least < 0) | (least > np.array(lengths)))
+    assert impossible.any()
+    for backend in INSTALLED_BACKENDS:
+        log_probs = random_batch(4, 3, 4, len(targets))[0].requires_grad_()
+        losses = ctc_loss(log_probs, targets, lengths, topology=name, backend=backend)
+        assert torch.equal(losses == torch.inf, impossible), backend
+        (found,) = torch.autograd.grad(losses.sum(), log_probs)
+        assert bool(found.isfinite().all()), backend
+        assert not found[impossible].any(), backend
+
+
+def assert_exhaustive_mwer(name: str, batch: Batch, *, backend: str, atol: float, blank: int = 0) -> None:
+    """MWER over all hypotheses is the expected number of errors, in value and gradient."""
+    log_probs, targets, lengths = batch
+    leaf, oracle_leaf = log_probs.clone().requires_grad_(), log_probs.clone().requires_grad_()
+    found = mwer_loss(
+        leaf, targets, lengths, topology=name, sampler=Exhaustive(), baseline="none", backend=backend, blank=blank
+    )
+    wanted = enumerated_errors(name, (oracle_leaf, targets, lengths), blank=blank)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=atol)
+    torch.testing.assert_close(gradient(found, leaf), gradient(wanted, oracle_leaf), rtol=0, atol=atol)
 
 
 def check_exhaustive_mwer(name: str) -> None:
-    """MWER over all hypotheses is the expected number of errors, in value and gradient."""
+    """MWER by enumeration over random ragged batches, with every backend that is installed."""
     for seed in range(6):
-        log_probs, targets, lengths = random_batch(seed, 2 + seed % 2, 4, 3)
-        leaf, oracle_leaf = log_probs.clone().requires_grad_(), log_probs.clone().requires_grad_()
-        found = mwer_loss(leaf, targets, lengths, topology=name, sampler=Exhaustive(), baseline="none")
-        wanted = enumerated_errors(name, (oracle_leaf, targets, lengths))
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
-        torch.testing.assert_close(gradient(found, leaf), gradient(wanted, oracle_leaf), rtol=0, atol=1e-9)
+        batch = random_batch(seed, 2 + seed % 2, 4, 3)
+        for backend in INSTALLED_BACKENDS:
+            assert_exhaustive_mwer(name, batch, backend=backend, atol=5 * tolerance(backend))
 
 
 def check_sampling(name: str) -> None:
@@ -127,4 +154,9 @@ def check_sampling(name: str) -> None:
     assert abs(float(diagnostics.expected_errors[0]) - float(wanted)) < 5 * 1.5 / num_paths**0.5
 
 
-CHECKS: list[Callable[[str], None]] = [check_ctc_by_enumeration, check_exhaustive_mwer, check_sampling]
+CHECKS: list[Callable[[str], None]] = [
+    check_ctc_by_enumeration,
+    check_impossible_targets,
+    check_exhaustive_mwer,
+    check_sampling,
+]
