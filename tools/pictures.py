@@ -1,6 +1,6 @@
 """Draw the four topologies for a blank and two tokens: docs/images/topologies.svg.
 
-    python tools/pictures.py
+python tools/pictures.py
 """
 
 from __future__ import annotations

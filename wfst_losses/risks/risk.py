@@ -22,6 +22,7 @@ class AbstractRisk(abc.ABC):
         normalised: divide by ``max(1, units of the reference)``.
     """
 
+    _: dataclasses.KW_ONLY
     insertion: int = 1
     deletion: int = 1
     substitution: int = 1

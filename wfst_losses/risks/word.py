@@ -29,7 +29,7 @@ class WordErrors(AbstractRisk):
     array([1.])
     """
 
-    tokens: Sequence[str] = ()
+    tokens: Sequence[str]
     mark: str = WORD_MARK
 
     def __post_init__(self) -> None:
