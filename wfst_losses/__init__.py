@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from wfst_losses.losses.expected_errors import Diagnostics
     from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
     from wfst_losses.losses.mwer import mwer_loss
+    from wfst_losses.losses.smoothed_max_pooling import (
+        decoder_smoothed_max_pooling_loss,
+        encoder_smoothed_max_pooling_loss,
+        smoothed_max_pooling_loss,
+    )
     from wfst_losses.memory_limit import MemoryLimitError
-    from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MWERLoss
+    from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
     from wfst_losses.samplers import Exhaustive, RandomPaths
 
@@ -31,11 +36,15 @@ _MODULES = {
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
     "RandomPaths": "samplers",
+    "SmoothedMaxPoolingLoss": "modules",
     "TokenErrors": "risks",
     "WordErrors": "risks",
     "ctc_loss": "losses.ctc",
+    "decoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
+    "encoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "lattice_mwer_loss": "losses.lattice_mwer",
     "mwer_loss": "losses.mwer",
+    "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
 }
 
 if _message := shadowing_message():
@@ -66,9 +75,13 @@ __all__ = [
     "MWERLoss",
     "MemoryLimitError",
     "RandomPaths",
+    "SmoothedMaxPoolingLoss",
     "TokenErrors",
     "WordErrors",
     "ctc_loss",
+    "decoder_smoothed_max_pooling_loss",
+    "encoder_smoothed_max_pooling_loss",
     "lattice_mwer_loss",
     "mwer_loss",
+    "smoothed_max_pooling_loss",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,7 +13,11 @@ from wfst_losses.losses.expected_errors import Diagnostics
 from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
 from wfst_losses.losses.mwer import mwer_loss
 from wfst_losses.losses.reduction import reduce
-from wfst_losses.validation import Lengths, Targets, check_reduction
+from wfst_losses.losses.smoothed_max_pooling import (
+    decoder_smoothed_max_pooling_loss,
+    encoder_smoothed_max_pooling_loss,
+)
+from wfst_losses.validation import Lengths, Targets, check_number, check_reduction
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -117,3 +121,51 @@ class LatticeMWERLoss(AbstractLoss):
             **{**self.options, "reduction": "none", "return_diagnostics": True},
         )
         return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))
+
+
+class SmoothedMaxPoolingLoss(AbstractLoss):
+    """The decoder's loss plus ``encoder_weight`` times the encoder's; the decoder's alone where parts are left out.
+
+    Options are those of `decoder_smoothed_max_pooling_loss`; the encoder's, which has lengths of its own, are given
+    as ``encoder_options``. An utterance impossible in one is impossible, with zero gradient, in both. Patents as
+    there.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder_weight: float = 1.0,
+        encoder_options: Mapping[str, Any] | None = None,
+        reduction: str = "mean",
+        **options: Any,
+    ) -> None:
+        super().__init__(reduction=reduction, **options)
+        check_number("encoder_weight", encoder_weight, low=0.0)
+        self.encoder_weight = encoder_weight
+        self.encoder_options = dict(encoder_options or {})
+
+    def extra_repr(self) -> str:
+        """The options, as in a call."""
+        return f"encoder_weight={self.encoder_weight}, encoder_options={self.encoder_options}, {super().extra_repr()}"
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        keywords: Any,
+        end_frames: Any,
+        input_lengths: Lengths,
+        *,
+        encoder_log_probs: torch.Tensor | None = None,
+        parts: Any = None,
+        part_lengths: Any = None,
+    ) -> torch.Tensor:
+        """The reduced loss."""
+        if (encoder_log_probs is None) != (parts is None):
+            raise ValueError("one of encoder_log_probs and parts is None, expected both or neither")
+        losses = decoder_smoothed_max_pooling_loss(logits, keywords, end_frames, input_lengths, **self.options)
+        if encoder_log_probs is not None and self.encoder_weight:
+            losses = losses + self.encoder_weight * encoder_smoothed_max_pooling_loss(
+                encoder_log_probs, parts, end_frames, input_lengths, part_lengths, **self.encoder_options
+            )
+            losses = losses.masked_fill(losses.detach() == torch.inf, torch.inf)
+        return self._finish(losses)
