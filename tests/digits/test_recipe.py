@@ -49,7 +49,12 @@ def test_an_utterance_does_not_depend_on_its_batch():
 def test_checkpoints_come_back_and_failed_writes_leave_the_last_one(tmp_path, monkeypatch):
     net = small_model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    facts = {"tokens": make_tokens(), "num_features": 40, "model_options": {"channels": 16, "num_blocks": 2}, "wer": 1.5}
+    facts = {
+        "tokens": make_tokens(),
+        "num_features": 40,
+        "model_options": {"channels": 16, "num_blocks": 2},
+        "wer": 1.5,
+    }
     checkpoint.save_checkpoint(tmp_path / "last.pt", net, optimizer, facts)
     loaded, read = checkpoint.load_model(tmp_path / "last.pt")
     assert read == facts

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import search
-import topologies
 from lexicon import WORDS, labels_to_words, make_tokens, read_tokens, spell, text_to_labels, write_tokens
+
+import topologies
 
 
 def collapse(labels, topology):
@@ -29,7 +30,11 @@ def test_greedy_is_the_best_label_sequence_the_topology_allows(topology):
     found = search.best_paths(graph, log_probs, lengths)
     for row, length, written in zip(log_probs, lengths, found, strict=True):
         best = max(
-            (labels for labels in itertools.product(range(4), repeat=int(length)) if collapse(labels, topology) is not None),
+            (
+                labels
+                for labels in itertools.product(range(4), repeat=int(length))
+                if collapse(labels, topology) is not None
+            ),
             key=lambda labels: sum(row[t, label] for t, label in enumerate(labels)),
         )
         assert tuple(written) == collapse(best, topology)
@@ -60,7 +65,9 @@ def test_lexicon_search_is_the_best_word_sequence():
     graph = search.search_graph("correct", tokens, lexicon=True)
     log_probs = np.log(rng.dirichlet(np.full(len(tokens), 0.3), size=(6, 9)) + 1e-9).astype(np.float32)
     found = search.best_paths(graph, log_probs, np.full(6, 9))
-    sequences = [s for n in range(4) for s in itertools.product(range(10), repeat=n) if sum(len(WORDS[d]) for d in s) <= 9]
+    sequences = [
+        s for n in range(4) for s in itertools.product(range(10), repeat=n) if sum(len(WORDS[d]) for d in s) <= 9
+    ]
     for row, written in zip(log_probs, found, strict=True):
         scores = [forced_score(row, text_to_labels(" ".join(WORDS[d] for d in s), tokens)) for s in sequences]
         assert tuple(written) == sequences[int(np.argmax(scores))]

@@ -32,10 +32,8 @@ class DigitRecording:
 def read_folder(folder: Path) -> list[DigitRecording]:
     """Read ``{digit}_{speaker}_{index}.wav`` files (the Free Spoken Digit Dataset's names), sorted by name.
 
-    Raises
-    ------
-    ValueError
-        The folder holds no such file, or one of them is not 8 kHz mono.
+    Raises:
+        ValueError: if the folder holds no such file, or one of them is not 8 kHz mono.
     """
     import soundfile
 

@@ -18,13 +18,14 @@ from typing import Any
 
 import decode
 import prepare
-import topologies
 import train
 from lexicon import read_tokens
 from objectives import has_k2
 from results import write_json
 from rich.console import Console
 from rich.table import Table
+
+import topologies
 
 PREPARE = {
     "full": ["--train-draws", "8", "--dev-draws", "4", "--test-draws", "12", "--held-out-draws", "6"],
@@ -71,15 +72,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     mwer = train.train(train.get_parser().parse_args([*common, *command]))
 
     console.rule("4/4 decode")
-    wer = {
-        name: decode.decode(
-            decode.get_parser().parse_args(
-                ["--data-dir", str(data_dir), "--checkpoint", str(folder / "best.pt")]
-                + ["--output-dir", str(folder / "decode")]
-            )
-        )
-        for name, folder in (("ctc", ctc_dir), ("mwer", mwer_dir))
-    }
+    wer = {}
+    for name, folder in (("ctc", ctc_dir), ("mwer", mwer_dir)):
+        command = ["--checkpoint", str(folder / "best.pt"), "--output-dir", str(folder / "decode")]
+        wer[name] = decode.decode(decode.get_parser().parse_args(["--data-dir", str(data_dir), *command]))
     num_labels = len(read_tokens(data_dir / "tokens.txt"))
     results = {
         "corpus": data,
@@ -94,7 +90,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     plot_curves(args.output_dir)
     write_json(args.output_dir / "results.json", results)
     show(console, results)
-    console.print(f"{results['seconds']:.0f} s; plot, results and checkpoints are in: {args.output_dir}", soft_wrap=True)
+    console.print(
+        f"{results['seconds']:.0f} s; plot, results and checkpoints are in: {args.output_dir}", soft_wrap=True
+    )
     return results
 
 
@@ -138,7 +136,9 @@ def plot_curves(output_dir: Path) -> None:
         curves = json.loads((output_dir / name / "curves.json").read_text(encoding="utf-8"))
         trained = [entry for entry in curves if "loss" in entry]
         axis.plot([offset + e["epoch"] for e in trained], [e["loss"] for e in trained], "o-", color=colour, label=name)
-        wer_axis.plot([offset + e["epoch"] for e in curves], [e["dev_wer"] for e in curves], "o-", color=colour, label=name)
+        wer_axis.plot(
+            [offset + e["epoch"] for e in curves], [e["dev_wer"] for e in curves], "o-", color=colour, label=name
+        )
         offset += curves[-1]["epoch"]
     loss_axis.set(title="training loss", xlabel="epoch", ylabel="CTC (nats per utterance)", yscale="log")
     expected_axis.set_ylabel("MWER (expected word errors per utterance)")

@@ -93,11 +93,9 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     for name, run in chosen.items():
         decode_dir = folder / f"decode-{name}"
         if not (decode_dir / "wer.json").exists():
-            parsed = decode.get_parser().parse_args(
-                ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir)]
-                + ["--checkpoint", str(Path(run["exp_dir"]) / "best.pt")]
-            )
-            decode.decode(parsed)
+            checkpoint = str(Path(run["exp_dir"]) / "best.pt")
+            command = ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir), "--checkpoint", checkpoint]
+            decode.decode(decode.get_parser().parse_args(command))
     write_json(folder / "chosen.json", chosen)
     return chosen
 

@@ -27,14 +27,10 @@ class ConvBlock(nn.Module):
 class DigitModel(nn.Module):
     """Stack ``subsampling`` frames into one, then convolve; an utterance's output never depends on its batch.
 
-    Parameters
-    ----------
-    num_features
-        Filter-bank bins.
-    num_labels
-        Blank included.
-    feature_stats
-        ``norm_means`` and ``norm_stds`` of the training features; kept in the checkpoint.
+    Args:
+        num_features: filter-bank bins.
+        num_labels: blank included.
+        feature_stats: ``norm_means`` and ``norm_stds`` of the training features; kept in the checkpoint.
     """
 
     def __init__(
@@ -56,9 +52,7 @@ class DigitModel(nn.Module):
         self.register_buffer("stds", torch.tensor(stats["norm_stds"], dtype=torch.float32))
         self.subsampling = subsampling
         self.stem = nn.Conv1d(num_features, channels, 2 * subsampling + 1, stride=subsampling, padding=subsampling)
-        self.blocks = nn.ModuleList(
-            ConvBlock(channels, expansion, kernel_size, dropout) for _ in range(num_blocks)
-        )
+        self.blocks = nn.ModuleList(ConvBlock(channels, expansion, kernel_size, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(channels)
         self.output = nn.Linear(channels, num_labels)
 

@@ -6,9 +6,10 @@ import argparse
 import importlib.util
 from collections.abc import Callable
 
-import topologies
 import torch
 from torch import Tensor
+
+import topologies
 from wfst_losses import RandomPaths, TokenErrors, WordErrors, ctc_loss, lattice_mwer_loss, mwer_loss
 
 Objective = Callable[[Tensor, Tensor, list[list[int]]], dict[str, Tensor]]
@@ -72,6 +73,7 @@ class LatticeMWERObjective:
 
     def __init__(self, topology: str, num_labels: int, options: dict[str, object]) -> None:
         import k2
+
         from wfst_losses.backends.k2.convert import to_k2
 
         self.k2, self.options = k2, options

@@ -113,9 +113,7 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
         recordings = synthesise_corpus(args.num_indices, args.seed)
     held_out = args.held_out_speaker or speakers_of(recordings)[-1]
     parts = split(recordings, held_out)
-    num_draws = dict(
-        zip(SPLITS, (args.train_draws, args.dev_draws, args.test_draws, args.held_out_draws), strict=True)
-    )
+    num_draws = dict(zip(SPLITS, (args.train_draws, args.dev_draws, args.test_draws, args.held_out_draws), strict=True))
     write_tokens(args.output_dir / "tokens.txt", make_tokens())
     summary: dict[str, object] = {
         "corpus": "folder" if args.corpus_dir else "synthesised",

@@ -50,9 +50,7 @@ def make_cell(
         seed: {system: errors_by_recording(texts, recordings, found) for system, found in by_system.items()}
         for seed, by_system in hypotheses.items()
     }
-    wer = {
-        system: [rate(by_system[system]) for by_system in counts.values()] for system in SYSTEMS
-    }
+    wer = {system: [rate(by_system[system]) for by_system in counts.values()] for system in SYSTEMS}
     paired = {
         str(seed): {
             "by_recording": paired_bootstrap(counts[seed]["continued"], counts[seed]["mwer"]),
@@ -96,8 +94,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     changes = [interval(cell["pooled"]) for cell in cells.values()]
     lines += ["| MWER against CTC trained on, relative | " + " | ".join(changes) + " |", ""]
     lines += [
-        "Each seed: CTC converged / trained on / MWER, and MWER's relative reduction of the second with its 95 % interval",
-        "(paired bootstrap, drawing recordings).",
+        "Each seed: CTC converged / trained on / MWER, and MWER's relative reduction of the second with its 95 %",
+        "interval (paired bootstrap, drawing recordings).",
         "",
         "| seed | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import topologies
 from lexicon import WORDS, spell
+
+import topologies
 from topologies import EPSILON, Graph, GraphBatch
 
 
@@ -41,14 +42,10 @@ def best_paths(graph: Graph, log_probs: np.ndarray, lengths: np.ndarray) -> list
 
     In the compact topology a run of one label is one token or several, at the same score: it is read as one.
 
-    Parameters
-    ----------
-    graph
-        Without epsilon input labels, as `search_graph` makes them.
-    log_probs
-        ``(B, T, V)``, nats.
-    lengths
-        ``(B,)``, frames. An utterance no path fits writes nothing.
+    Args:
+        graph: without epsilon input labels, as `search_graph` makes them.
+        log_probs: ``(B, T, V)``, nats.
+        lengths: ``(B,)``, frames. An utterance no path fits writes nothing.
     """
     order = np.lexsort((graph.output_label != EPSILON, graph.destination))
     source, label = graph.source[order], graph.input_label[order]

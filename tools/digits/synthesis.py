@@ -60,9 +60,7 @@ class Synthesiser:
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_RANGE, 50)):
             self._library.espeak_SetParameter(parameter, value, 0)
         encoded = f"<speak>{text}{TAIL}</speak>".encode()
-        self._library.espeak_Synth(
-            encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, _CHARS_UTF8 | _SSML, None, None
-        )
+        self._library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, _CHARS_UTF8 | _SSML, None, None)
         self._library.espeak_Synchronize()
         if not self._chunks:
             raise RuntimeError(f"eSpeak NG returned no samples for {text!r} with voice {voice!r}")

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import topologies
 import torch
 from checkpoint import load_model, save_checkpoint
 from data import eval_loader, load_cuts, split_into_parts, train_loader, unpack
@@ -27,6 +26,8 @@ from objectives import make_objective
 from results import read_json, write_json
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+import topologies
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -127,9 +128,7 @@ class Trainer:
     def epoch_loader(self, epoch: int) -> Any:
         """Return the batches of an epoch: one part of the training data, the parts taking turns."""
         part = self.train_cuts[epoch % len(self.train_cuts)]
-        return train_loader(
-            part, self.args.max_duration, self.args.seed, epoch, augment=self.args.spec_augment
-        )
+        return train_loader(part, self.args.max_duration, self.args.seed, epoch, augment=self.args.spec_augment)
 
     def train_epoch(self, epoch: int, rate: Rate) -> dict[str, float]:
         """Go once over the training strings; return each term's mean per utterance."""
