@@ -57,3 +57,24 @@ def test_totals(tmp_path: Path, cases: str, environment: str, pytest_status: int
 def test_reasons_are_counted(tmp_path: Path) -> None:
     _, lines = totals(tmp_path, PASSED + skipped("no k2") * 3 + skipped("no GPU"), environment="free")
     assert lines[:2] == ["3 skipped: no k2", "1 skipped: no GPU"]
+
+
+def test_a_file_skipped_for_want_of_k2_fails_too(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("import pytest\npytest.importorskip('k2_of_another_world')\n")
+    report = tmp_path / "real.xml"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        f"--junit-xml={report}",
+        tmp_path / "test_it.py",
+    ]
+    subprocess.run(command, cwd=tmp_path, check=False, capture_output=True)
+    case = report.read_text().replace("k2_of_another_world", "k2")
+    cases = PASSED + case[case.index("<testcase") : case.index("</testsuite>")]
+    status, lines = totals(tmp_path, cases)
+    assert status == 1
+    assert lines[0].startswith("1 skipped: could not import 'k2'")
+    assert lines[-1] == "full: 1 passed, 1 failed, 0 skipped"
