@@ -153,8 +153,8 @@ def _torch_misfits(environment: Environment) -> list[Misfit]:
     number = _number(torch.version)
     if number < (1, 13, 1):
         message = f"torch {torch.version} is too old, expected 1.13.1 or newer"
-        found.append(Misfit(message, "pip install --upgrade torch"))
-    elif torch.error:
+        return [Misfit(message, "pip install --upgrade torch")]
+    if torch.error:
         found.append(Misfit(f"torch {torch.version} does not load: {torch.error}", _reinstall("torch", torch.version)))
     if number < (2, 3):
         if environment.numpy.version and _number(environment.numpy.version) >= (2,):
