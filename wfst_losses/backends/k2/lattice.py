@@ -40,9 +40,14 @@ def read_lattice(lattice: Fsa) -> ArcLattice:
 
 
 def _sorted(lattice: Fsa) -> Fsa:
-    sorted_lattice = k2.top_sort(lattice)
+    cyclic = "lattice has a cycle, expected an acyclic lattice"
+    try:
+        sorted_lattice = k2.top_sort(lattice)
+    except RuntimeError as error:
+        # k2 sorts around most cycles, but not one through the start.
+        raise ValueError(cyclic) from error
     if not sorted_lattice.properties & k2.fsa_properties.TOPSORTED_AND_ACYCLIC:
-        raise ValueError("lattice has a cycle, expected an acyclic lattice")
+        raise ValueError(cyclic)
     return sorted_lattice
 
 
