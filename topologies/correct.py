@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies.batch import TokenSequence
-from topologies.graph import EPSILON, Graph
+from topologies.factored import to_every_other
+from topologies.graph import EPSILON, Graph, IntColumn
 from topologies.topology import BLANK, AbstractTopology, Size, all_free, num_adjacent_repeats, num_tokens
 
 
@@ -49,6 +50,29 @@ class CorrectTopology(AbstractTopology):
             start=BLANK,
         )
 
+    def factored(self) -> Graph:
+        """At most 7V arcs: self-loops, and `to_every_other`."""
+        return staying_or_leaving(self.num_labels, np.arange(self.num_labels, dtype=np.int32))
+
     def min_frames(self, targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
         """One frame per token and one blank between equal neighbours."""
         return num_tokens(targets) + num_adjacent_repeats(targets)
+
+
+def staying_or_leaving(num_labels: int, staying: IntColumn) -> Graph:
+    """A state per label, self-loops for the labels ``staying``, and virtual arcs from each state to every other."""
+    source, destination, input_label = to_every_other(num_labels)
+    num_arcs, num_states = len(staying) + len(source), num_labels + max(0, 2 * (num_labels - 2))
+    final_score = np.full(num_states, -np.inf, dtype=np.float32)
+    final_score[:num_labels] = 0.0
+    return Graph(
+        source=np.concatenate([staying, source]),
+        destination=np.concatenate([staying, destination]),
+        input_label=np.concatenate([staying, input_label]),
+        output_label=np.concatenate(
+            [np.full_like(staying, EPSILON), np.where(input_label > BLANK, input_label, EPSILON)]
+        ),
+        score=all_free(num_arcs),
+        final_score=final_score,
+        start=BLANK,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies.batch import TokenSequence
-from topologies.correct import CorrectTopology
+from topologies.correct import CorrectTopology, staying_or_leaving
 from topologies.graph import Graph
 from topologies.topology import BLANK, AbstractTopology, Size, num_adjacent_repeats, num_tokens
 
@@ -46,6 +46,10 @@ class SelflessTopology(AbstractTopology):
             final_score=correct.final_score,
             start=BLANK,
         )
+
+    def factored(self) -> Graph:
+        """At most 6V arcs: blank's self-loop, and `to_every_other`."""
+        return staying_or_leaving(self.num_labels, np.array([BLANK], dtype=np.int32))
 
     def min_frames(self, targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
         """One frame per token and one blank between equal neighbours."""

@@ -58,6 +58,13 @@ class AbstractTopology(abc.ABC):
     def graph(self) -> Graph:
         """The transducer: input labels 0..num_labels-1 (0 is blank), output tokens 1..num_labels-1."""
 
+    def factored(self) -> Graph:
+        """A graph with the same paths as `graph`, one for one, but for virtual arcs: fewer arcs where there are many.
+
+        What sums over all paths of the topology run on. Subclasses with about V^2 arcs override it.
+        """
+        return self.graph()
+
     def min_frames(self, targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
         """The fewest frames in which each target can be written, exactly; -1 where no number of frames will do.
 

@@ -84,6 +84,20 @@ def check_readings(name: str) -> None:
         assert walked == oracles.reading_counts(topology, num_frames), f"V = {num_labels}, T = {num_frames}"
 
 
+def check_factored(name: str) -> None:
+    """The factored graph has the paths of the graph, each exactly once, and no more arcs."""
+    for num_labels, num_frames in SMALL:
+        topology = topologies.build(name, num_labels)
+        wanted = Counter(oracles.walk(topology.graph(), num_frames))
+        assert Counter(oracles.walk(topology.factored(), num_frames)) == wanted, f"V = {num_labels}, T = {num_frames}"
+    for num_labels in [5, 6, 7, 8, 9, 31]:
+        topology = topologies.build(name, num_labels)
+        wanted = Counter(oracles.walk(topology.graph(), 2))
+        assert Counter(oracles.walk(topology.factored(), 2)) == wanted, f"V = {num_labels}"
+    topology = topologies.build(name, 100)
+    assert topology.factored().num_arcs <= topology.size().num_arcs
+
+
 def check_without_epsilons(name: str) -> None:
     """Without virtual arcs the graph has the same readings, each with the same weight."""
     for num_labels, num_frames in SMALL:
@@ -160,6 +174,7 @@ CHECKS: list[Callable[[str], None]] = [
     check_size,
     check_labels,
     check_readings,
+    check_factored,
     check_without_epsilons,
     check_total_mass,
     check_symmetry,

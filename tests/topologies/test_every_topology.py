@@ -29,6 +29,11 @@ def test_sizes_need_no_graph(name: str, num_labels: int, num_states: int, num_ar
     assert topologies.build(name, num_labels).size() == topologies.Size(num_states, num_arcs)
 
 
+@pytest.mark.parametrize("name", list(topologies.TOPOLOGIES))
+def test_factored_graphs_grow_with_the_labels(name: str) -> None:
+    assert topologies.build(name, 5000).factored().num_arcs <= 7 * 5000
+
+
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(ValueError, match=r"topology is 'compct', expected one of 'correct', 'compact', 'minimal'"):
         topologies.build("compct", 3)
