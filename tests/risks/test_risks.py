@@ -40,7 +40,7 @@ def test_token_errors(
 ) -> None:
     owner = st.integers(0, len(references) - 1)
     utterances = data.draw(st.lists(owner, min_size=len(hypotheses), max_size=len(hypotheses)))
-    risk = TokenErrors(insertion, deletion, substitution, normalised)
+    risk = TokenErrors(insertion=insertion, deletion=deletion, substitution=substitution, normalised=normalised)
     found = risk.errors(arrays(hypotheses), arrays(references), np.array(utterances))
     for value, hypothesis_, utterance in zip(found, hypotheses, utterances, strict=True):
         wanted = edit_distance(references[utterance], hypothesis_, insertion, deletion, substitution)
