@@ -69,7 +69,7 @@ def decoder_smoothed_max_pooling_loss(
     >>> logits = torch.full((2, 100, 3), -9.0)
     >>> logits[0, 50:70, 1] = 9.0  # fires at the end of keyword 1, in the first of two utterances
     >>> [round(value, 2) for value in decoder_smoothed_max_pooling_loss(logits, [1, -1], [40, 0], [100, 100]).tolist()]
-    [0.03, 0.04]
+    [0.06, 0.04]
     """
     call = _read_call(
         logits,
@@ -109,6 +109,8 @@ def _read_call(
     check_labels("keywords", labels, num_labels)
     check_count("window_frames", window_frames)
     check_integer("offset_frames", offset_frames)
-    stops = ends.reshape(num_utterances, -1) + offset_frames
-    windows = cut_windows(labels.reshape(num_utterances, -1), stops - window_frames, stops, lengths)
+    if not places:
+        labels, ends = labels[:, None], ends[:, None]
+    stops = ends + offset_frames
+    windows = cut_windows(labels, stops - window_frames, stops, lengths)
     return prepare(read_logits("logits", scores, lengths, nonfinite), windows, lengths, background=None, **smoothing)

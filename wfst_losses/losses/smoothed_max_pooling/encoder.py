@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -185,7 +186,7 @@ def _part_windows(
     used = np.arange(longest) < part_lengths[..., None]
     check_labels("parts", np.where(used, parts, 0), num_labels, low=0)
     ends = stops[..., None] - window_frames * (part_lengths[..., None] - 1 - np.arange(longest))
-    flat = (num_utterances, -1) if longest else (num_utterances, 0)
+    flat = (num_utterances, math.prod(parts.shape[1:]))
     return cut_windows(
         np.where(used, parts, -1).reshape(flat),
         (ends - window_frames).reshape(flat),
