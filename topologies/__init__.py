@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from topologies.batch import GraphBatch
 from topologies.compact import CompactTopology
-from topologies.composition import compose, compose_targets
+from topologies.composition import Composition, compose, compose_graph, compose_targets
 from topologies.correct import CorrectTopology
 from topologies.epsilon import without_epsilons
 from topologies.graph import EPSILON, Graph
@@ -45,11 +45,13 @@ __all__ = [
     "EPSILON",
     "TOPOLOGIES",
     "AbstractTopology",
+    "Composition",
     "Graph",
     "GraphBatch",
     "Size",
     "build",
     "compose",
+    "compose_graph",
     "compose_targets",
     "without_epsilons",
 ]

@@ -62,6 +62,25 @@ class GraphBatch:
         """The same graphs reading other labels."""
         return dataclasses.replace(self, input_label=input_label)
 
+    def repeated(self, count: int) -> GraphBatch:
+        """The whole batch ``count`` times over."""
+        states = np.arange(count, dtype=np.int32) * np.int32(self.num_states)
+
+        def shifted(column: IntColumn) -> IntColumn:
+            return (states[:, None] + column).reshape(-1)
+
+        return GraphBatch(
+            source=shifted(self.source),
+            destination=shifted(self.destination),
+            input_label=np.tile(self.input_label, count),
+            output_label=np.tile(self.output_label, count),
+            score=np.tile(self.score, count),
+            final_score=np.tile(self.final_score, count),
+            starts=shifted(self.starts),
+            state_splits=_repeated_splits(self.state_splits, count),
+            arc_splits=_repeated_splits(self.arc_splits, count),
+        )
+
     def graph(self, index: int) -> Graph:
         """One graph of the batch, its states renumbered from 0."""
         low = int(self.state_splits[index])
@@ -99,7 +118,11 @@ class GraphBatch:
             np.concatenate([graph.final_score for graph in graphs] or [np.empty(0, np.float32)]),
             starts,
             owner,
-        )
+        )[0]
+
+
+def _repeated_splits(splits: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], (np.arange(count)[:, None] * splits[-1] + splits[1:]).reshape(-1)])
 
 
 def chains(targets: Sequence[TokenSequence]) -> GraphBatch:
@@ -143,12 +166,16 @@ def finished(
     destination: npt.NDArray[np.generic],
     input_label: npt.NDArray[np.generic],
     output_label: npt.NDArray[np.generic],
-    score: npt.NDArray[np.generic],
-    final_score: npt.NDArray[np.generic],
+    score: FloatColumn,
+    final_score: FloatColumn,
     starts: npt.NDArray[np.generic],
     graph_of_state: npt.NDArray[np.generic],
-) -> GraphBatch:
-    """Trim, group by graph, put epsilon arcs in ascending order and sort arcs by destination."""
+) -> tuple[GraphBatch, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Trim, group by graph, put epsilon arcs in ascending order and sort arcs by destination.
+
+    Returns:
+        The batch, and which of the given arcs and states its arcs and states are.
+    """
     num_graphs = len(starts)
     alive = _coaccessible(source, destination, final_score)
     alive[starts] = True
@@ -161,17 +188,18 @@ def finished(
     arcs = arcs[np.argsort(number[destination[arcs]], kind="stable")]
     owner = graph_of_state[states]
     splits = np.arange(num_graphs + 1)
-    return GraphBatch(
+    batch = GraphBatch(
         source=number[source[arcs]],
         destination=number[destination[arcs]],
         input_label=np.asarray(input_label[arcs], dtype=np.int32),
         output_label=np.asarray(output_label[arcs], dtype=np.int32),
-        score=np.asarray(score[arcs], dtype=np.float32),
-        final_score=np.asarray(final_score[states], dtype=np.float32),
+        score=score[arcs],
+        final_score=final_score[states],
         starts=number[starts],
         state_splits=np.searchsorted(owner, splits),
         arc_splits=np.searchsorted(graph_of_state[destination[arcs]], splits),
     )
+    return batch, arcs, states
 
 
 def _coaccessible(

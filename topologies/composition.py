@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,9 +29,32 @@ def compose(left: Graph, right: GraphBatch) -> GraphBatch:
     Raises:
         ValueError: if epsilon arcs of the result form a cycle.
     """
-    explored = _Exploration(left, right)
-    columns = explored.run()
-    return finished(*columns)
+    return _Exploration(left, right).run().batch
+
+
+def compose_graph(left: Graph, right: Graph) -> Composition:
+    """`compose` with a single graph, and what each arc and state came from."""
+    splits = np.array([0, right.num_states]), np.array([0, right.num_arcs])
+    # The order that engines want of a batch is of no use to the search.
+    columns = (right.source, right.destination, right.input_label, right.output_label, right.score, right.final_score)
+    return _Exploration(left, GraphBatch(*columns, np.array([right.start], dtype=np.int32), *splits)).run()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Composition:
+    """A batch of composed graphs and where they came from.
+
+    Attributes:
+        batch: the composed graphs.
+        left_arc, right_arc: ``(num_arcs,)`` the arcs that each arc joins; -1 for none on that side.
+        left_state, right_state: ``(num_states,)`` the states that each state joins.
+    """
+
+    batch: GraphBatch
+    left_arc: npt.NDArray[np.int64]
+    right_arc: npt.NDArray[np.int64]
+    left_state: npt.NDArray[np.int64]
+    right_state: npt.NDArray[np.int64]
 
 
 class _Exploration:
@@ -49,8 +73,8 @@ class _Exploration:
         nothing = np.empty(0, dtype=np.int64)
         self.arcs: list[tuple[npt.NDArray[np.int64], ...]] = [(nothing, nothing, nothing, nothing)]
 
-    def run(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """Columns of the composition: six of a graph, then starts and each state's graph."""
+    def run(self) -> Composition:
+        """All pairs that can be reached, trimmed and put in order."""
         left, right = self.left, self.right
         numbering = _Numbering(left.num_states * right.num_states * 2)
         pair = np.int64(left.start) * right.num_states + right.starts.astype(np.int64)
@@ -67,17 +91,19 @@ class _Exploration:
         left_state, right_state = np.divmod(keys // 2, right.num_states)
         source, destination, left_arc, right_arc = (np.concatenate(part) for part in zip(*self.arcs, strict=True))
         by_left, by_right = left_arc >= 0, right_arc >= 0
-        return (
+        zero = np.zeros(1, dtype=np.float32)
+        batch, arcs, states = finished(
             source,
             destination,
             np.where(by_left, left.input_label[left_arc] if left.num_arcs else EPSILON, EPSILON),
             np.where(by_right, right.output_label[right_arc] if right.num_arcs else EPSILON, EPSILON),
-            (np.where(by_left, left.score[left_arc] if left.num_arcs else 0, 0))
-            + np.where(by_right, right.score[right_arc] if right.num_arcs else 0, 0),
+            np.where(by_left, left.score[left_arc] if left.num_arcs else zero, zero)
+            + np.where(by_right, right.score[right_arc] if right.num_arcs else zero, zero),
             left.final_score[left_state] + right.final_score[right_state],
             starts,
             right.graph_of_state[right_state],
         )
+        return Composition(batch, left_arc[arcs], right_arc[arcs], left_state[states], right_state[states])
 
     def _expand(self, frontier: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
         """All arcs leaving the frontier: index into it, key of the destination, left arc and right arc or -1."""

@@ -44,14 +44,14 @@ def without_epsilons(graph: Graph) -> Graph:
         arc_of = np.concatenate([arc_of, arc_of[copied]])
         score = np.concatenate([score, score[copied] + offset[source[copied]]])
         final = np.logaddexp.reduce(graph.final_score[reached[begins]] + weight[begins])
-        final_score, start = np.append(graph.final_score, np.float32(final)), new_start
+        final_score, start = np.append(graph.final_score, final.astype(graph.final_score.dtype)), new_start
     order = np.lexsort((destination, source))
     return Graph(
         source[order].astype(np.int32),
         destination[order].astype(np.int32),
         graph.input_label[arc_of[order]],
         graph.output_label[arc_of[order]],
-        score[order].astype(np.float32),
+        score[order].astype(graph.score.dtype),
         final_score,
         start,
     )

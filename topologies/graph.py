@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ EPSILON = -1
 """The label of a tape on which an arc reads or writes nothing. Blank is an ordinary input label."""
 
 IntColumn = npt.NDArray[np.int32]
-FloatColumn = npt.NDArray[np.float32]
+FloatColumn: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Graph:
     Attributes:
         source, destination: ``(num_arcs,)`` int32, states.
         input_label, output_label: ``(num_arcs,)`` int32, `EPSILON` or ``>= 0``. Blank is input label 0.
-        score: ``(num_arcs,)`` float32, nats.
-        final_score: ``(num_states,)`` float32, nats; ``-inf`` means not final.
+        score: ``(num_arcs,)`` float32, nats; float64 where a float64 array is given.
+        final_score: ``(num_states,)``, likewise; ``-inf`` means not final.
         start: the state every path leaves from.
     """
 
@@ -41,8 +42,9 @@ class Graph:
     def __post_init__(self) -> None:
         for name in ("source", "destination", "input_label", "output_label"):
             _freeze(self, name, np.int32)
-        _freeze(self, "score", np.float32)
-        _freeze(self, "final_score", np.float32)
+        for name in ("score", "final_score"):
+            is_double = getattr(getattr(self, name), "dtype", None) == np.float64
+            _freeze(self, name, np.float64 if is_double else np.float32)
         for name in ("destination", "input_label", "output_label", "score"):
             if len(getattr(self, name)) != len(self.source):
                 raise ValueError(

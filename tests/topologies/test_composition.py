@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import hypothesis
@@ -12,7 +13,7 @@ import pytest
 import topologies
 from tests import oracles
 from tests.topologies.random_graphs import graphs
-from topologies import EPSILON, Graph, GraphBatch, compose, compose_targets
+from topologies import EPSILON, Graph, GraphBatch, compose, compose_graph, compose_targets, without_epsilons
 
 
 def right_paths(graph: Graph, longest: int) -> Counter[tuple[oracles.Tokens, oracles.Tokens, float]]:
@@ -144,3 +145,42 @@ def test_epsilon_cycles_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="epsilon arcs form a cycle"):
         compose(topologies.build("minimal", 2).graph(), GraphBatch.from_graphs([looping]))
+
+
+@hypothesis.given(left=graphs(), right=graphs(acceptor=True))
+def test_what_each_arc_and_state_came_from(left: Graph, right: Graph) -> None:
+    found = compose_graph(left, right)
+    batch = found.batch
+    for arc in range(batch.num_arcs):
+        by_left, by_right = found.left_arc[arc], found.right_arc[arc]
+        score = 0.0
+        if by_left >= 0:
+            assert left.source[by_left] == found.left_state[batch.source[arc]]
+            assert left.input_label[by_left] == batch.input_label[arc]
+            score += left.score[by_left]
+        if by_right >= 0:
+            assert right.source[by_right] == found.right_state[batch.source[arc]]
+            assert right.destination[by_right] == found.right_state[batch.destination[arc]]
+            score += right.score[by_right]
+        assert score == batch.score[arc]
+    wanted = left.final_score[found.left_state] + right.final_score[found.right_state]
+    assert batch.final_score.tolist() == wanted.tolist()
+
+
+def test_double_scores_stay_double() -> None:
+    third = np.array([1 / 3])
+    zero, one = np.array([0], dtype=np.int32), np.array([1], dtype=np.int32)
+    graph = Graph(zero, one, one, one, third, np.array([-np.inf, 2 / 3]))
+    batch = compose_graph(topologies.build("minimal", 2).graph(), graph).batch
+    assert 1 / 3 in batch.score
+    assert 2 / 3 in batch.final_score
+    assert without_epsilons(batch.graph(0)).score.dtype == np.float64
+    assert GraphBatch.from_graphs([graph, graph]).score.tolist() == [1 / 3, 1 / 3]
+
+
+@hypothesis.given(parts=st.lists(graphs(), min_size=1, max_size=3), count=st.integers(1, 3))
+def test_a_batch_repeated(parts: list[Graph], count: int) -> None:
+    once, wanted = GraphBatch.from_graphs(parts), GraphBatch.from_graphs(parts * count)
+    found = once.repeated(count)
+    for field in dataclasses.fields(GraphBatch):
+        assert getattr(found, field.name).tolist() == getattr(wanted, field.name).tolist(), field.name

@@ -42,7 +42,8 @@ def to_k2_dict(graph: Graph) -> dict[str, torch.Tensor]:
     del source
     arcs[:, 1] = np.concatenate([number[graph.destination], super_final])[order]
     arcs[:, 2] = np.concatenate([graph.input_label, minus_one])[order]
-    arcs[:, 3] = np.concatenate([graph.score, graph.final_score[finals]]).view(np.int32)[order]
+    scores = np.concatenate([graph.score, graph.final_score[finals]])
+    arcs[:, 3] = scores.astype(np.float32).view(np.int32)[order]
     written = np.concatenate([graph.output_label, minus_one])[order]
     written[(written == EPSILON) & (arcs[:, 2] != -1)] = 0
     return {"arcs": torch.from_numpy(arcs), "aux_labels": torch.from_numpy(written)}
