@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -333,3 +334,20 @@ def test_the_total_is_the_sum_with_a_weight() -> None:
     encoder = encoder_smoothed_max_pooling_loss(log_probs, parts, *call[1:], window_frames=15)
     assert torch.equal(module(logits, *call), decoder)
     torch.testing.assert_close(module(logits, *call, encoder_log_probs=log_probs, parts=parts), decoder + 0.3 * encoder)
+
+
+LOOPS = Path(__file__).parents[2] / "tools" / "benchmarks" / "pooling_loops.py"
+
+
+@pytest.mark.parametrize("form", ["loop_over_utterances", "loop_over_keywords", "tuned_loop_over_keywords"])
+def test_what_the_benchmark_compares_with_is_the_same_loss(form: str) -> None:
+    spec = importlib.util.spec_from_file_location("pooling_loops", LOOPS)
+    assert spec is not None
+    assert spec.loader is not None
+    loops = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loops)
+    leaf = torch.from_numpy(np.random.default_rng(8).standard_normal((4, 120, 3))).requires_grad_()
+    call = ([1, -1, 0, 2], [15, 0, 100, 60], [120, 110, 115, 90])
+    found, wanted = getattr(loops, form)(leaf, *call), decoder_smoothed_max_pooling_loss(leaf, *call)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradient(found, leaf), gradient(wanted, leaf))

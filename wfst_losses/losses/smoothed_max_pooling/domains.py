@@ -27,8 +27,17 @@ class Domain:
     never: float
 
 
+def _log_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    return -F.softplus(-x, 1.0, _linear_from(x))
+
+
+def _linear_from(scores: torch.Tensor) -> float:
+    """From where on softplus(x) is x to the last bit."""
+    return 40.0 if scores.dtype == torch.float64 else 20.0
+
+
 DOMAINS = {
-    "logits": Domain(F.logsigmoid, lambda x: F.logsigmoid(x) + F.logsigmoid(-x), -math.inf),
+    "logits": Domain(_log_sigmoid, lambda x: _log_sigmoid(x) + _log_sigmoid(-x), -math.inf),
     "posteriors": Domain(torch.log, torch.zeros_like, 0.0),
     "log_probs": Domain(lambda x: x, lambda x: x, -math.inf),
 }
@@ -64,8 +73,3 @@ def absence_gradient(scores: torch.Tensor, factor: torch.Tensor, domain: str) ->
         factor.expand_as(scores), scores, 1.0, _linear_from(scores)
     )
     return gradient
-
-
-def _linear_from(scores: torch.Tensor) -> float:
-    """From where on softplus(x) is x to the last bit."""
-    return 40.0 if scores.dtype == torch.float64 else 20.0
