@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis
 import hypothesis.strategies as st
 import pytest
@@ -27,7 +29,7 @@ def random_logits(seed: int, *shape: int, dtype: torch.dtype = torch.float64) ->
 )
 def test_enumeration(name: str, backend: str, seed: int, num_labels: int, max_frames: int, data: st.DataObject) -> None:
     blank = data.draw(st.integers(0, num_labels - 1))
-    batch = random_batch(seed, num_labels, max_frames, 4, blank)
+    batch = random_batch(seed, num_labels, max_frames, 8, blank)
     assert_ctc(name, batch, backend=backend, atol=tolerance(backend), blank=blank)
 
 
@@ -281,6 +283,66 @@ def test_evaluation_needs_no_gradient(backend: str) -> None:
     assert not ctc_loss(log_probs, targets, lengths, backend=backend).requires_grad
     with torch.no_grad():
         assert not ctc_loss(log_probs.requires_grad_(), targets, lengths, backend=backend).requires_grad
+
+
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
+def test_threads_change_nothing(backend: str) -> None:
+    log_probs, targets, lengths = random_batch(15, 6, 20, 12)
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = log_probs.clone().requires_grad_()
+        losses = ctc_loss(leaf, targets, lengths, topology="compact", backend=backend)
+        return losses.detach(), torch.autograd.grad(losses[losses.isfinite()].sum(), leaf)[0]
+
+    before = torch.get_num_threads()
+    try:
+        runs = []
+        for num_threads in (1, 2):
+            torch.set_num_threads(num_threads)
+            runs.append(run())
+    finally:
+        torch.set_num_threads(before)
+    with ThreadPoolExecutor(4) as pool:
+        runs += [task.result() for task in [pool.submit(run) for _ in range(8)]]
+    assert all(torch.equal(runs[0][0], losses) and torch.equal(runs[0][1], grad) for losses, grad in runs[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+@pytest.mark.parametrize("backend", FLOAT64_BACKENDS)
+def test_long_and_confidently_wrong_outputs_do_not_underflow(backend: str, scale: float, dtype: torch.dtype) -> None:
+    logits = scale * random_logits(16, 2, 400, 20)
+    generator = torch.Generator().manual_seed(16)
+    targets = torch.randint(1, 20, (2, 90), generator=generator)
+    lengths, target_lengths = torch.tensor([400, 230]), torch.tensor([90, 40])
+    leaves = [torch.log_softmax(logits, 2).requires_grad_(), torch.log_softmax(logits, 2).to(dtype).requires_grad_()]
+    found = ctc_loss(leaves[1], targets, lengths, target_lengths, backend=backend)
+    wanted = torch.nn.functional.ctc_loss(
+        torch.log_softmax(leaves[0], 2).transpose(0, 1), targets, lengths, target_lengths, reduction="none"
+    )
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-9 if dtype == torch.float64 else 1e-6, atol=0)
+    occupancy = -torch.autograd.grad(found.sum(), leaves[1])[0].double()
+    # Torch's gradient is right for what lies before its log_softmax: softmax less occupancy.
+    softmax = leaves[0].detach().exp() * (torch.arange(400)[None, :, None] < lengths[:, None, None])
+    (gradient,) = torch.autograd.grad(wanted.sum(), leaves[0])
+    torch.testing.assert_close(softmax - occupancy, gradient, rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4)
+
+
+@pytest.mark.parametrize("name", ["correct", "minimal"])
+def test_total_mass_of_20000_frames(name: str) -> None:
+    from tests.topologies.checks import random_log_probs
+    from topologies import GraphBatch
+    from wfst_losses.backends import get_backend
+    from wfst_losses.emissions import read_emissions
+
+    num_frames = 20_000
+    log_probs = random_log_probs(17, 1, num_frames, 4).requires_grad_()
+    batch = GraphBatch.from_graphs([topologies.build(name, 4).graph()])
+    engine = get_backend("auto", log_probs.device)
+    total = engine.total_scores(batch, read_emissions(log_probs, [num_frames]), torch.zeros(1, dtype=torch.int64))
+    assert abs(float(total)) < 1e-12 * num_frames
+    (occupancy,) = torch.autograd.grad(total.sum(), log_probs)
+    torch.testing.assert_close(occupancy.sum(2), torch.ones(1, num_frames, dtype=torch.float64), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", EVERY_TOPOLOGY)
