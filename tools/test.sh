@@ -3,7 +3,7 @@
 #
 #   bash tools/test.sh [--environment full|free] [--python PROGRAM] [--fresh] [arguments of pytest]
 #
-# full has k2 and fails where a test skips for want of k2 or numba; free has no k2: its tests skip, counted.
+# full has k2; free has none: the tests of k2 skip there, counted. A skip for want of any other package is a failure.
 
 # shellcheck source=tools/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
