@@ -12,12 +12,16 @@ from topologies import EPSILON, GraphBatch
 def split_by_label(graphs: GraphBatch) -> GraphBatch:
     """The same paths, with one copy of a state for each label it is entered on.
 
-    Virtual arcs into a state, and the start, go to its first copy; arcs out of it leave from every copy. Graphs whose
-    states are entered on one label each are returned as they are.
+    Virtual arcs into a state, and the start, go to its first copy; arcs out of it leave from every copy. The copy
+    that a state's own loop enters comes last, so that a chain stays one. Graphs whose states are entered on one label
+    each are returned as they are.
     """
     reads = graphs.input_label != EPSILON
-    width = int(graphs.input_label.max(initial=0)) + 1
+    width = 2 * (int(graphs.input_label.max(initial=0)) + 1)
+    is_loop = graphs.source == graphs.destination
+    loops = np.unique(graphs.destination[is_loop].astype(np.int64) * width + graphs.input_label[is_loop])
     keys = graphs.destination.astype(np.int64) * width + graphs.input_label
+    keys += np.isin(keys, loops) * (width // 2)
     entered = np.unique(keys[reads])
     copies = np.bincount(entered // width, minlength=graphs.num_states)
     if copies.max(initial=0) <= 1:

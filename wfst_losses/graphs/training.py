@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from topologies import AbstractTopology, Graph, GraphBatch, compose_targets, without_epsilons
+from topologies import AbstractTopology, Graph, GraphBatch, without_epsilons
 
 _LABELS_STEP = 32
 
@@ -31,9 +31,11 @@ def training_graphs(
         targets: token sequences, tokens 1..V-1.
         epsilon_free: remove virtual arcs, exactly, for engines that know none.
     """
+    from wfst_losses.compiled.chain_composition import compose_chains
+
     if not topology.is_symmetric:
         graph = _graph(topology, epsilon_free)
-        return compose_targets(graph, targets)
+        return compose_chains(graph, targets)
     alphabets, renumbered = [], []
     for target in targets:
         alphabet, inverse = np.unique(target, return_inverse=True)
@@ -41,7 +43,7 @@ def training_graphs(
         renumbered.append(inverse.reshape(-1) + 1)
     longest = max((len(alphabet) for alphabet in alphabets), default=0)
     num_labels = min(topology.num_labels, 1 + _LABELS_STEP * -(-longest // _LABELS_STEP))
-    batch = compose_targets(_graph(dataclasses.replace(topology, num_labels=num_labels), epsilon_free), renumbered)
+    batch = compose_chains(_graph(dataclasses.replace(topology, num_labels=num_labels), epsilon_free), renumbered)
     return dataclasses.replace(
         batch,
         input_label=_original_labels(batch.input_label, batch, alphabets),

@@ -13,6 +13,8 @@ from topologies import GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.best_paths import BestPaths
+from wfst_losses.graphs.paths import Paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +28,39 @@ class NativeBackend(AbstractBackend):
     name = "native"
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
-        """Forward now; backward writes each gradient row once."""
+        """Sums and occupancies now; the backward pass writes each gradient row once."""
         if not emissions.is_finite:
             # Compiled sums compare numbers, which NaN defies; the definition passes it on.
             return ReferenceBackend().total_scores(graphs, emissions, utterances)
-        result: torch.Tensor = _BandSums.apply(  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Sums.apply(  # type: ignore[no-untyped-call]
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
         )
         return result
 
+    def sample_paths(
+        self,
+        graphs: GraphBatch,
+        emissions: Emissions,
+        utterances: torch.Tensor,
+        num_paths: int,
+        scale: float,
+        generator: torch.Generator | None,
+    ) -> Paths:
+        """Sums backwards, walks forwards, each path with a seed drawn for it: threads make no difference."""
+        if not emissions.is_finite:
+            return super().sample_paths(graphs, emissions, utterances, num_paths, scale, generator)
+        from wfst_losses.backends.native import readings
 
-class _BandSums(torch.autograd.Function):
+        return readings.sample(graphs, emissions, utterances, num_paths, scale, generator)
+
+    def best_paths(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
+        """Maxima backwards, one walk forwards."""
+        from wfst_losses.backends.native import readings
+
+        return readings.best(graphs, emissions, utterances)
+
+
+class _Sums(torch.autograd.Function):
     """Log-sums of graphs over emissions, differentiated with respect to the network's output."""
 
     @staticmethod
@@ -44,24 +68,22 @@ class _BandSums(torch.autograd.Function):
         ctx: Any, scores: torch.Tensor, emissions: Emissions, graphs: GraphBatch, utterances: npt.NDArray[np.int64]
     ) -> torch.Tensor:
         """``(G,)`` log-sums."""
-        from wfst_losses.backends.native import band_sums, bands
+        from wfst_losses.backends.native import bands, inputs, sums
         from wfst_losses.compiled import threads
 
         layout = bands.lay_out(graphs)
-        inputs = band_sums.Inputs(
-            scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths
-        )
-        num_states, frames = np.diff(layout.state_splits), emissions.input_lengths[utterances]
-        sizes = num_states * frames * scores.requires_grad
-        begins = np.cumsum(sizes) - sizes if scores.requires_grad else np.full(len(frames), -1)
-        num_kept = int(sizes.sum())
-        arrivals = band_sums.Arrivals(begins, np.empty(num_kept, inputs.scores.dtype), np.empty(num_kept, np.int32))
-        totals = np.empty(graphs.num_graphs)
+        given = inputs.Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
+        frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)
+        sizes = frames * num_columns * scores.requires_grad
+        occupancies = np.cumsum(sizes) - sizes, np.empty(int(sizes.sum()), given.scores.dtype)
+        totals, by_state = np.empty(graphs.num_graphs), np.zeros(graphs.num_graphs, dtype=bool)
         threads.run_in_parallel(
-            lambda begin, end: band_sums.forward(begin, end, layout, inputs, utterances, arrivals, totals),
-            num_states * (frames + 1),
+            lambda begin, end: sums.forward(
+                begin, end, layout, given, utterances, scores.requires_grad, occupancies, totals, by_state
+            ),
+            np.diff(layout.state_splits) * (frames + 1),
         )
-        ctx.kept = (layout, inputs, arrivals, utterances, totals, emissions.is_logits)
+        ctx.kept = (layout, given, occupancies, utterances, totals, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores)
         return torch.from_numpy(totals).to(scores.device, scores.dtype)
@@ -70,19 +92,19 @@ class _BandSums(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Occupancies, less the softmax where the network gave logits."""
-        from wfst_losses.backends.native import band_sums
+        from wfst_losses.backends.native import occupancy
         from wfst_losses.compiled import threads
 
-        layout, inputs, arrivals, utterances, totals, is_logits = ctx.kept
+        layout, given, occupancies, utterances, totals, is_logits = ctx.kept
         (like,) = ctx.saved_tensors
         # An impossible graph has no occupancy.
         coefficients = np.where(np.isfinite(totals), gradients[0].detach().cpu().double().numpy(), 0.0)
-        gradient = np.empty_like(inputs.scores)
-        graph_splits = np.searchsorted(utterances, np.arange(len(inputs.lengths) + 1))
+        gradient = np.empty_like(given.scores)
+        graph_splits = np.searchsorted(utterances, np.arange(len(given.lengths) + 1))
         threads.run_in_parallel(
-            lambda begin, end: band_sums.backward(
-                begin, end, layout, inputs, graph_splits, arrivals, coefficients, is_logits, gradient
+            lambda begin, end: occupancy.write_gradient(
+                begin, end, layout, given, graph_splits, occupancies, coefficients, is_logits, gradient
             ),
-            inputs.lengths * (np.diff(graph_splits) + 1),
+            np.full(len(given.lengths), 1),
         )
         return torch.from_numpy(gradient).to(like.device, like.dtype), None, None, None

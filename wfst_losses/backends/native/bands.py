@@ -48,7 +48,10 @@ class Bands(NamedTuple):
     Attributes:
         state_splits: ``(G + 1,)``, each graph's states padded to a multiple of `BLOCK`.
         margins: ``(G,)`` the largest offset of each graph.
-        labels: ``(num_states,)`` the column read on the way into each state; some column where none is.
+        labels: ``(num_states,)`` the column read on the way into each state; any of its graph's where none is.
+        columns, column_splits: the distinct columns each graph reads.
+        by_column, column_begins: states grouped by column: those of the graph's column ``c`` are
+            ``by_column[column_begins[c]:column_begins[c + 1]]``, counted from the graph's first state.
         reading, virtual: arcs that read a frame, and arcs that do not, forwards.
         reading_back, virtual_back: the same arcs backwards.
         virtual_depth: ``(G,)`` the most virtual arcs in a row.
@@ -59,6 +62,10 @@ class Bands(NamedTuple):
     state_splits: Ints
     margins: Ints
     labels: Ints
+    columns: Ints
+    column_splits: Ints
+    by_column: Ints
+    column_begins: Ints
     reading: Diagonals
     reading_back: Diagonals
     virtual: Diagonals
@@ -77,9 +84,13 @@ def lay_out(graphs: GraphBatch) -> Bands:
     state_splits = np.concatenate([[0], np.cumsum(num_states)])
     owner = graphs.graph_of_state
     place = np.arange(graphs.num_states) - graphs.state_splits[owner] + state_splits[owner]
-    # Padding reads the column of some state of the same graph, which is surely there.
-    labels = np.zeros(int(state_splits[-1]), dtype=np.int64)
+    labels = np.repeat(_some_label(graphs, reads), num_states)
     labels[place[graphs.destination[reads]]] = graphs.input_label[reads]
+    owner_of_place = np.repeat(np.arange(graphs.num_graphs), num_states)
+    by_column = np.lexsort((labels, owner_of_place))
+    is_first = np.ones(len(labels), dtype=bool)
+    is_first[1:] = (np.diff(labels[by_column]) != 0) | (np.diff(owner_of_place[by_column]) != 0)
+    column_begins = np.flatnonzero(is_first)
     final = np.full(len(labels), -np.inf)
     final[place] = graphs.final_score
     mantissas, exponents = _split(final)
@@ -92,6 +103,10 @@ def lay_out(graphs: GraphBatch) -> Bands:
         state_splits=state_splits,
         margins=margins,
         labels=labels,
+        columns=labels[by_column[column_begins]],
+        column_splits=np.searchsorted(owner_of_place[by_column[column_begins]], np.arange(graphs.num_graphs + 1)),
+        by_column=by_column - state_splits[owner_of_place[by_column]],
+        column_begins=np.append(column_begins, len(labels)),
         reading=reading,
         reading_back=reading_back,
         virtual=virtual,
@@ -101,6 +116,13 @@ def lay_out(graphs: GraphBatch) -> Bands:
         final_mantissas=mantissas,
         final_exponents=exponents,
     )
+
+
+def _some_label(graphs: GraphBatch, reads: npt.NDArray[np.bool_]) -> Ints:
+    """A column each graph reads, for states that no arc reads into; 0 for a graph that reads nothing."""
+    label = np.zeros(graphs.num_graphs, dtype=np.int64)
+    label[graphs.graph_of_state[graphs.source[reads]]] = graphs.input_label[reads]
+    return label
 
 
 def _split(scores: npt.NDArray[np.floating]) -> tuple[Floats, Ints]:

@@ -11,39 +11,19 @@ Indices are unsigned: a signed one is tested for being negative at every access,
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wfst_losses.backends.native.bands import Bands, Diagonals
+from wfst_losses.backends.native.inputs import Inputs, Scores
+from wfst_losses.backends.native.occupancy import add_up
 from wfst_losses.compiled import compiled, compiled_inline
 from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
-from wfst_losses.compiled.rows import write_softmax
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-Scores: TypeAlias = npt.NDArray[Any]
-
-
-class Inputs(NamedTuple):
-    """What a network gave: scores ``(B, T, V)``, what to subtract from each row ``(B, T)``, frames ``(B,)``."""
-
-    scores: Scores
-    log_sums: Scores
-    lengths: Ints
-
-
-class Arrivals(NamedTuple):
-    """Forward sums kept for the backward pass, after each frame and before its virtual arcs.
-
-    ``begins[g]`` is where graph g's ``(frames, states)`` block begins, or -1: nothing is kept. Mantissas have the
-    precision of the emissions.
-    """
-
-    begins: Ints
-    mantissas: Scores
-    exponents: npt.NDArray[np.int32]
 
 
 class Work(NamedTuple):
@@ -127,14 +107,6 @@ def _close(virtual: Diagonals, depth: int, graph: int, num_states: int, margin: 
 
 
 @compiled
-def _keep(num_states: int, margin: int, sums: Work, arrivals: Arrivals, place: int) -> None:
-    here, there = np.uint64(margin), np.uint64(place)
-    for state in range(np.uint64(num_states)):
-        arrivals.mantissas[there + state] = sums.mantissas[here + state]
-        arrivals.exponents[there + state] = np.int32(max(sums.exponents[here + state], -(2**31)))
-
-
-@compiled
 def _multiply(num_states: int, margin: int, sums: Work, emissions: Work) -> None:
     here = np.uint64(margin)
     for state in range(np.uint64(num_states)):
@@ -143,32 +115,44 @@ def _multiply(num_states: int, margin: int, sums: Work, emissions: Work) -> None
 
 
 @compiled
-def forward(
-    begin: int, end: int, bands: Bands, inputs: Inputs, utterances: Ints, arrivals: Arrivals, totals: Floats
-) -> None:
-    """Into ``totals[g]`` the log-sum of graphs ``begin..end-1``, each reading one of ``utterances``."""
-    for graph in range(begin, end):
-        low, utterance, margin = bands.state_splits[graph], utterances[graph], bands.margins[graph]
-        num_states = bands.state_splits[graph + 1] - low
-        labels, depth = bands.labels[low : low + num_states], bands.virtual_depth[graph]
-        current, following, emissions = _work(num_states, margin), _work(num_states, margin), _work(num_states, 0)
-        current.mantissas[margin + bands.starts[graph]] = 1.0
-        current.exponents[margin + bands.starts[graph]] = 0
-        _close(bands.virtual, depth, graph, num_states, margin, current)
-        place = arrivals.begins[graph]
-        for frame in range(inputs.lengths[utterance]):
-            _read_emissions(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], labels, emissions)
-            _clear(num_states, margin, following)
-            _follow(bands.reading, graph, num_states, margin, current, following)
-            _multiply(num_states, margin, following, emissions)
-            if frame % _FRAMES_BETWEEN_NORMALISATIONS == 0:
-                _normalise(num_states, margin, following)
-            if place >= 0:
-                _keep(num_states, margin, following, arrivals, place)
-                place += num_states
-            _close(bands.virtual, depth, graph, num_states, margin, following)
-            current, following = following, current
-        totals[graph] = _log_total(bands, low, num_states, margin, current)
+def sums(bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupancy: bool, occupancy: Scores) -> float:
+    """The log-sum of one graph, and with ``needs_occupancy`` its ``(frames, columns)`` occupancies."""
+    num_frames = inputs.lengths[utterance]
+    num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
+    arrivals = Work(
+        np.empty(num_frames * num_states * needs_occupancy),
+        np.empty(num_frames * num_states * needs_occupancy, np.int64),
+    )
+    total = _forward(bands, graph, inputs, utterance, needs_occupancy, arrivals)
+    if needs_occupancy and total > -np.inf:
+        _backward(bands, graph, inputs, utterance, arrivals, occupancy)
+    return total
+
+
+@compiled
+def _forward(bands: Bands, graph: int, inputs: Inputs, utterance: int, keep: bool, arrivals: Work) -> float:
+    """The log-sum; with ``keep`` each frame's arrivals, before virtual arcs."""
+    low, margin, depth = bands.state_splits[graph], bands.margins[graph], bands.virtual_depth[graph]
+    num_states = bands.state_splits[graph + 1] - low
+    labels = bands.labels[low : low + num_states]
+    current, following, emissions = _work(num_states, margin), _work(num_states, margin), _work(num_states, 0)
+    current.mantissas[margin + bands.starts[graph]] = 1.0
+    current.exponents[margin + bands.starts[graph]] = 0
+    _close(bands.virtual, depth, graph, num_states, margin, current)
+    for frame in range(inputs.lengths[utterance]):
+        _read_emissions(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], labels, emissions)
+        _clear(num_states, margin, following)
+        _follow(bands.reading, graph, num_states, margin, current, following)
+        _multiply(num_states, margin, following, emissions)
+        if frame % _FRAMES_BETWEEN_NORMALISATIONS == 0:
+            _normalise(num_states, margin, following)
+        if keep:
+            place = frame * num_states
+            arrivals.mantissas[place : place + num_states] = following.mantissas[margin : margin + num_states]
+            arrivals.exponents[place : place + num_states] = following.exponents[margin : margin + num_states]
+        _close(bands.virtual, depth, graph, num_states, margin, following)
+        current, following = following, current
+    return _log_total(bands, low, num_states, margin, current)
 
 
 @compiled
@@ -186,60 +170,19 @@ def _log_total(bands: Bands, low: int, num_states: int, margin: int, sums: Work)
 
 
 @compiled
-def backward(
-    begin: int,
-    end: int,
-    bands: Bands,
-    inputs: Inputs,
-    graph_splits: Ints,
-    arrivals: Arrivals,
-    coefficients: Floats,
-    is_logits: bool,
-    gradient: Scores,
-) -> None:
-    """The whole ``gradient[b]`` of utterances ``begin..end-1``: ``sum_g coefficient_g (occupancy_g - softmax)``.
-
-    Graphs of utterance b are ``graph_splits[b]..graph_splits[b + 1] - 1``; the softmax is there for logits only.
-    """
-    for utterance in range(begin, end):
-        total = 0.0
-        for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
-            total += coefficients[graph]
-        for frame in range(inputs.scores.shape[1]):
-            row = gradient[utterance, frame]
-            if is_logits and total != 0.0 and frame < inputs.lengths[utterance]:
-                write_softmax(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], -total, row)
-            else:
-                row[:] = 0.0
-        for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
-            if coefficients[graph] != 0.0:
-                _add_occupancy(graph, utterance, bands, inputs, arrivals, coefficients[graph], gradient[utterance])
-
-
-@compiled
-def _add_occupancy(
-    graph: int,
-    utterance: int,
-    bands: Bands,
-    inputs: Inputs,
-    arrivals: Arrivals,
-    coefficient: float,
-    gradient: Scores,
-) -> None:
-    """``gradient[t, label] += coefficient * posterior`` of each label at each frame."""
-    low, margin = bands.state_splits[graph], bands.margins[graph]
+def _backward(bands: Bands, graph: int, inputs: Inputs, utterance: int, arrivals: Work, occupancy: Scores) -> None:
+    """Occupancies of the graph's columns at each frame."""
+    low, margin, depth = bands.state_splits[graph], bands.margins[graph], bands.virtual_depth[graph]
     num_states = bands.state_splits[graph + 1] - low
-    labels, depth = bands.labels[low : low + num_states], bands.virtual_depth[graph]
+    labels = bands.labels[low : low + num_states]
     rest, before, emissions = _work(num_states, margin), _work(num_states, margin), _work(num_states, 0)
     rest.mantissas[margin : margin + num_states] = bands.final_mantissas[low : low + num_states]
     rest.exponents[margin : margin + num_states] = bands.final_exponents[low : low + num_states]
     _close(bands.virtual_back, depth, graph, num_states, margin, rest)
     shares = np.empty(num_states, np.float64)
     for frame in range(inputs.lengths[utterance] - 1, -1, -1):
-        place = arrivals.begins[graph] + frame * num_states
-        factor = coefficient / _share_out(num_states, margin, rest, arrivals, place, shares)
-        for state in range(np.uint64(num_states)):
-            gradient[frame, labels[state]] += factor * shares[state]
+        total = _share_out(num_states, margin, rest, arrivals, frame * num_states, shares)
+        add_up(bands, graph, shares, 1.0 / total, occupancy[frame])
         _read_emissions(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], labels, emissions)
         _multiply(num_states, margin, rest, emissions)
         _clear(num_states, margin, before)
@@ -251,7 +194,7 @@ def _add_occupancy(
 
 
 @compiled
-def _share_out(num_states: int, margin: int, rest: Work, arrivals: Arrivals, place: int, shares: Floats) -> float:
+def _share_out(num_states: int, margin: int, rest: Work, arrivals: Work, place: int, shares: Floats) -> float:
     """Unnormalised posteriors of the states at one frame; returns their sum."""
     here, there = np.uint64(margin), np.uint64(place)
     peak = 4 * _NOTHING

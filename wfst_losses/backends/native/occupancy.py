@@ -1,0 +1,68 @@
+"""Occupancies by column: summed from states, and written as the gradient of the network's output."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from wfst_losses.backends.native.bands import Bands
+from wfst_losses.backends.native.inputs import Inputs, Scores
+from wfst_losses.compiled import compiled
+from wfst_losses.compiled.rows import write_softmax
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@compiled
+def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: Scores) -> None:
+    """The states' shares, summed by column."""
+    first = bands.column_splits[graph]
+    for column in range(first, bands.column_splits[graph + 1]):
+        begin, end = bands.column_begins[column], bands.column_begins[column + 1]
+        # Two sums at a time: one alone would wait for itself, blank's has half the states.
+        even, odd = 0.0, 0.0
+        for place in range(begin, end - 1, 2):
+            even += shares[np.uint64(bands.by_column[np.uint64(place)])]
+            odd += shares[np.uint64(bands.by_column[np.uint64(place + 1)])]
+        if (end - begin) % 2:
+            even += shares[bands.by_column[end - 1]]
+        occupancy[column - first] = factor * (even + odd)
+
+
+@compiled
+def write_gradient(
+    begin: int,
+    end: int,
+    bands: Bands,
+    inputs: Inputs,
+    graph_splits: Ints,
+    occupancies: tuple[Ints, Scores],
+    coefficients: Floats,
+    is_logits: bool,
+    gradient: Scores,
+) -> None:
+    """The whole ``gradient[b]`` of utterances ``begin..end-1``: ``sum_g coefficient_g (occupancy_g - softmax)``.
+
+    Graphs of utterance b are ``graph_splits[b]..graph_splits[b + 1] - 1``; the softmax is there for logits only.
+    ``occupancies`` are where each graph's ``(frames, columns)`` block begins, and the blocks.
+    """
+    begins, blocks = occupancies
+    for utterance in range(begin, end):
+        total = 0.0
+        for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
+            total += coefficients[graph]
+        for frame in range(inputs.scores.shape[1]):
+            row, is_live = gradient[utterance, frame], frame < inputs.lengths[utterance]
+            if is_logits and total != 0.0 and is_live:
+                write_softmax(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], -total, row)
+            else:
+                row[:] = 0.0
+            if not is_live:
+                continue
+            for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
+                if coefficients[graph] != 0.0:
+                    first, last = bands.column_splits[graph], bands.column_splits[graph + 1]
+                    place = begins[graph] + frame * (last - first)
+                    for column in range(last - first):
+                        row[bands.columns[first + column]] += coefficients[graph] * blocks[place + column]
