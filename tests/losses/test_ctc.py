@@ -285,6 +285,34 @@ def test_evaluation_needs_no_gradient(backend: str) -> None:
         assert not ctc_loss(log_probs.requires_grad_(), targets, lengths, backend=backend).requires_grad
 
 
+@pytest.mark.parametrize("backend", FLOAT64_BACKENDS)
+def test_inference_mode(backend: str) -> None:
+    log_probs, targets, lengths = random_batch(14, 4, 6, 3)
+    wanted = ctc_loss(log_probs, targets, lengths, backend=backend)
+    with torch.inference_mode():
+        assert torch.equal(ctc_loss(log_probs.clone(), targets, lengths, backend=backend), wanted)
+
+
+@pytest.mark.k2
+def test_k2_is_refused_in_inference_mode_by_name() -> None:
+    log_probs, targets, lengths = random_batch(14, 4, 6, 3)
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"backend is 'k2', which does not run under torch\.inference_mode\(\)"),
+    ):
+        ctc_loss(log_probs, targets, lengths, backend="k2")
+
+
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
+def test_autocast_changes_nothing(backend: str) -> None:
+    logits = random_logits(18, 2, 6, 4).float()
+    wanted = ctc_loss(logits, [[1, 2], [3]], [6, 4], backend=backend, from_logits=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ctc_loss(logits, [[1, 2], [3]], [6, 4], backend=backend, from_logits=True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("backend", EVERY_BACKEND)
 def test_threads_change_nothing(backend: str) -> None:
     log_probs, targets, lengths = random_batch(15, 6, 20, 12)

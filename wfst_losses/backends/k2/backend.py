@@ -37,6 +37,10 @@ class K2Backend(AbstractBackend):
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Lattices of all graphs at once; utterances of no frames, which k2 refuses, are summed by hand."""
         _check_limits(emissions)
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "backend is 'k2', which does not run under torch.inference_mode(); use torch.no_grad(), or another backend"
+            )
         if not emissions.is_finite:
             # k2's maxima skip NaN and give a finite value; the definition passes it on.
             return ReferenceBackend().total_scores(graphs, emissions, utterances)
