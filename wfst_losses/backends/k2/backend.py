@@ -39,7 +39,7 @@ class K2Backend(AbstractBackend):
         _check_limits(emissions)
         if torch.is_inference_mode_enabled():
             raise ValueError(
-                "backend is 'k2', which does not run under torch.inference_mode(); use torch.no_grad(), or another backend"
+                "backend is 'k2', which does not run under torch.inference_mode(): use torch.no_grad() or another one"
             )
         if not emissions.is_finite:
             # k2's maxima skip NaN and give a finite value; the definition passes it on.
