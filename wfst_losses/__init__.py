@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wfst_losses.shadowing import shadowing_message
 
 if TYPE_CHECKING:
+    from wfst_losses.graphs.language_model import LanguageModel
     from wfst_losses.losses.ctc import ctc_loss
     from wfst_losses.losses.expected_errors import Diagnostics
     from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
@@ -31,6 +32,7 @@ _MODULES = {
     "CTCLoss": "modules",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
+    "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
     "LossReport": "modules",
     "MWERLoss": "modules",
@@ -70,6 +72,7 @@ __all__ = [
     "CTCLoss",
     "Diagnostics",
     "Exhaustive",
+    "LanguageModel",
     "LatticeMWERLoss",
     "LossReport",
     "MWERLoss",
