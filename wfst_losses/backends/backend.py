@@ -9,6 +9,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.paths import Paths
 
 
@@ -41,7 +42,33 @@ class AbstractBackend(abc.ABC):
         scale: float,
         generator: torch.Generator | None,
     ) -> Paths:
-        """``num_paths`` independent paths of each graph from its exact posterior; see `wfst_losses.RandomPaths`."""
+        """``num_paths`` independent paths of each graph from its exact posterior; see `wfst_losses.RandomPaths`.
+
+        Args:
+            graphs: one per entry of ``utterances``, or a single one that they all share.
+            emissions: of ``B`` utterances.
+            utterances: ``(R,)`` int64 on the CPU.
+            num_paths: per graph; a graph without any path gets none.
+            scale: multiplies all scores.
+            generator: on the CPU; torch's own if left out.
+        """
         from wfst_losses.backends.reference_sampling import sample_paths
 
-        return sample_paths(graphs, emissions, utterances, num_paths, scale, generator)
+        return sample_paths(shared(graphs, utterances), emissions, utterances, num_paths, scale, generator)
+
+    def best_paths(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
+        """The path of highest score of each graph; graphs and utterances as in `sample_paths`.
+
+        Of equally good paths, the one that stops or else takes the earlier arc of the batch where they part. No path
+        leads through NaN.
+        """
+        from wfst_losses.backends.reference_viterbi import best_paths
+
+        return best_paths(shared(graphs, utterances), emissions, utterances)
+
+
+def shared(graphs: GraphBatch, utterances: torch.Tensor) -> GraphBatch:
+    """A graph per utterance, copies of it where one is shared."""
+    if graphs.num_graphs == len(utterances) or graphs.num_graphs != 1:
+        return graphs
+    return GraphBatch.from_graphs([graphs.graph(0)] * len(utterances))

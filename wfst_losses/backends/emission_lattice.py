@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from topologies import EPSILON, AbstractTopology, Graph, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.graphs.training import training_graphs
@@ -49,10 +51,14 @@ class EmissionLattice(AbstractLattice):
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
-        graphs = GraphBatch.from_graphs([self.topology.graph()] * self.num_utterances)
-        graphs = reading_columns(graphs, self.blank)
-        utterances = torch.arange(self.num_utterances)
-        paths = self.backend.sample_paths(graphs, self.emissions, utterances, num_paths, scale, generator)
+        graph, utterances = _shared_graph(self.topology, self.blank), torch.arange(self.num_utterances)
+        paths = self.backend.sample_paths(graph, self.emissions, utterances, num_paths, scale, generator)
+        return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
+
+    def best_paths(self) -> BestPaths:
+        """The best path of each utterance, in its place; ties are settled, but by no rule on labels."""
+        graph, utterances = _shared_graph(self.topology, self.blank), torch.arange(self.num_utterances)
+        paths = self.backend.best_paths(graph, self.emissions, utterances)
         return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
 
     def enumerate(self) -> Paths:
@@ -95,6 +101,12 @@ class EmissionLattice(AbstractLattice):
         gathered = self.emissions.log_probs[utterances, frames, steps.clamp(min=0)]
         graph_scores = torch.from_numpy(paths.graph_scores).to(device, gathered.dtype)
         return gathered.masked_fill(~read, 0.0).sum(dim=1) + graph_scores
+
+
+@functools.lru_cache(maxsize=4)
+def _shared_graph(topology: AbstractTopology, blank: int) -> GraphBatch:
+    """The topology's paths over few arcs, reading the network's columns: one graph for all utterances."""
+    return reading_columns(GraphBatch.from_graphs([topology.factored()]), blank)
 
 
 def _walks(graph: Graph, num_frames: int) -> list[tuple[list[int], list[int]]]:

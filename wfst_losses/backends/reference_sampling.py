@@ -133,7 +133,9 @@ class _Walk:
         position = torch.searchsorted(table[1:], point, right=True)
         position = torch.where(may_stop, position, torch.minimum(position, high - 1))
         stays = (position >= high) | (mass <= 0)
-        return torch.where(stays, torch.full_like(position, -1), self.order[position.clamp(max=len(self.order) - 1)])
+        # A stop behind the last arc of all, or in graphs without arcs, has no entry.
+        order = torch.cat([self.order, torch.tensor([-1])])
+        return torch.where(stays, torch.full_like(position, -1), order[position])
 
     def _take(self, walkers: torch.Tensor, arc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         arcs = self.arcs

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wfst_losses.compiled import compiled
+from wfst_losses.compiled.random import next_uniform
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -27,16 +28,6 @@ def backward_scores(source: Ints, destination: Ints, scores: Floats, is_end: Fla
 
 
 @compiled
-def _uniform(state: np.uint64) -> tuple[np.uint64, float]:
-    """The next state of a splitmix64 stream, and a number in [0, 1)."""
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed = mixed ^ (mixed >> np.uint64(31))
-    return state, np.float64(mixed >> np.uint64(11)) * 2.0**-53
-
-
-@compiled
 def walk(
     destination: Ints,
     scores: Floats,
@@ -53,7 +44,7 @@ def walk(
         state, stream = starts[row], np.uint64(seeds[row])
         length = 0
         while not is_end[state]:
-            stream, uniform = _uniform(stream)
+            stream, uniform = next_uniform(stream)
             chosen = -1
             for arc in range(out_splits[state], out_splits[state + 1]):
                 if beta[destination[arc]] == -np.inf or scores[arc] == -np.inf:

@@ -1,0 +1,100 @@
+"""Readings, a graph over an utterance each: sampled, or searched for the best path, on several threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from topologies import GraphBatch
+from wfst_losses.backends.native import sampling, viterbi
+from wfst_losses.backends.native.arc_sums import Ints, Rows, lay_out, weigh
+from wfst_losses.backends.native.inputs import Inputs
+from wfst_losses.compiled.threads import run_in_parallel
+from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.best_paths import BestPaths
+from wfst_losses.graphs.paths import Paths
+
+
+def sample(
+    graphs: GraphBatch,
+    emissions: Emissions,
+    utterances: torch.Tensor,
+    num_paths: int,
+    scale: float,
+    generator: torch.Generator | None,
+) -> Paths:
+    """``num_paths`` paths of each reading that has any."""
+    rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
+    model = rows, weigh(rows, scale), float(scale)
+    shape = (len(utterance_of), num_paths)
+    # Impossible readings take seeds too: they make no difference to the others.
+    seeds = torch.randint(0, 2**62, shape, generator=generator).numpy()
+    drawn = sampling.Drawn(
+        labels=np.full((*shape, widths[0]), -1, np.int32),
+        tokens=np.empty((*shape, widths[1]), np.int32),
+        num_tokens=np.zeros(shape, np.int64),
+        graph_scores=np.zeros(shape),
+        is_possible=np.zeros(len(utterance_of), dtype=bool),
+    )
+    run_in_parallel(
+        lambda begin, end: sampling.draw(begin, end, model, inputs, graph_of, utterance_of, seeds, drawn),
+        _costs(rows, graph_of, inputs.lengths[utterance_of]),
+    )
+    kept = drawn.is_possible
+    num_drawn = int(kept.sum()) * num_paths
+    return Paths(
+        drawn.labels[kept].reshape(num_drawn, widths[0]).astype(np.int64),
+        _sequences(drawn.tokens[kept].reshape(num_drawn, widths[1]), drawn.num_tokens[kept].reshape(-1)),
+        np.repeat(utterance_of[kept], num_paths),
+        drawn.graph_scores[kept].reshape(-1),
+    )
+
+
+def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
+    """The best path of each reading."""
+    rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
+    num_readings = len(utterance_of)
+    found = viterbi.Found(
+        labels=np.full((num_readings, widths[0]), -1, np.int32),
+        tokens=np.empty((num_readings, widths[1]), np.int32),
+        token_frames=np.empty((num_readings, widths[1]), np.int32),
+        num_tokens=np.zeros(num_readings, np.int64),
+        graph_scores=np.zeros(num_readings),
+        scores=np.zeros(num_readings),
+    )
+    run_in_parallel(
+        lambda begin, end: viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, found),
+        _costs(rows, graph_of, inputs.lengths[utterance_of]),
+    )
+    return BestPaths(
+        found.labels.astype(np.int64),
+        _sequences(found.tokens, found.num_tokens),
+        utterance_of,
+        found.graph_scores,
+        _sequences(found.token_frames, found.num_tokens),
+        found.scores,
+    )
+
+
+def _prepared(
+    graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor
+) -> tuple[Rows, Inputs, Ints, Ints, tuple[int, int]]:
+    """Rows, inputs, each reading's utterance and graph, and the most frames and tokens that a path can have."""
+    rows = lay_out(graphs)
+    inputs = Inputs(emissions.scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
+    utterance_of = utterances.numpy().astype(np.int64)
+    is_shared = graphs.num_graphs == 1
+    graph_of = np.zeros(len(utterance_of), np.int64) if is_shared else np.arange(len(utterance_of))
+    num_frames = int(inputs.lengths[utterance_of].max(initial=0))
+    most_written = int(rows.most_written.max(initial=0))
+    return rows, inputs, utterance_of, graph_of, (num_frames, num_frames + (num_frames + 1) * most_written)
+
+
+def _costs(rows: Rows, graph_of: Ints, num_frames: Ints) -> Ints:
+    num_arcs = np.diff(rows.arc_splits[rows.state_splits])
+    return num_arcs[graph_of] * (num_frames + 1)
+
+
+def _sequences(columns: npt.NDArray[np.int32], counts: Ints) -> list[npt.NDArray[np.int64]]:
+    return [row[:count].astype(np.int64) for row, count in zip(columns, counts.tolist(), strict=True)]

@@ -1,0 +1,69 @@
+"""The best path of any graph in float64 torch: maxima backwards over the frames, then one walk forwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from topologies import EPSILON, GraphBatch
+from wfst_losses.backends.reference import Arcs
+from wfst_losses.emissions import Emissions
+from wfst_losses.graphs.best_paths import BestPaths
+
+
+def best_paths(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
+    """One path per graph, on the CPU whatever the device of the emissions; ties as `AbstractBackend.best_paths`."""
+    with torch.no_grad():
+        log_probs = emissions.log_probs.detach().double().cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf)
+        arcs = Arcs.of(graphs, utterances, log_probs.device)
+        lengths = torch.as_tensor(emissions.input_lengths)[utterances]
+        scores, choices = _choices(graphs, arcs, log_probs, lengths)
+    num_frames = int(lengths.max()) if len(lengths) else 0
+    labels = np.full((graphs.num_graphs, num_frames), -1, dtype=np.int64)
+    tokens, token_frames, graph_scores = [], [], []
+    for graph, (start, length) in enumerate(zip(graphs.starts.tolist(), lengths.tolist(), strict=True)):
+        state, frame, score, written = start, 0, 0.0, []
+        while scores[graph] > -np.inf and (arc := int(choices[frame][state])) >= 0:
+            score += float(graphs.score[arc])
+            if graphs.output_label[arc] != EPSILON:
+                written.append((int(graphs.output_label[arc]), min(frame, max(length - 1, 0))))
+            if graphs.input_label[arc] != EPSILON:
+                labels[graph, frame] = graphs.input_label[arc]
+                frame += 1
+            state = int(graphs.destination[arc])
+        pairs = np.array(written, dtype=np.int64).reshape(-1, 2)
+        tokens.append(pairs[:, 0])
+        token_frames.append(pairs[:, 1])
+        graph_scores.append(score + float(graphs.final_score[state]) if scores[graph] > -np.inf else -np.inf)
+    return BestPaths(labels, tokens, utterances.numpy().astype(np.int64), np.array(graph_scores), token_frames, scores)
+
+
+def _choices(
+    graphs: GraphBatch, arcs: Arcs, log_probs: torch.Tensor, lengths: torch.Tensor
+) -> tuple[np.ndarray, list[torch.Tensor]]:
+    """Each graph's best score; and for each frame and state the arc that begins the best rest, -1 to stop."""
+    length_of_state = lengths[torch.as_tensor(graphs.graph_of_state, dtype=torch.int64)]
+    reads = torch.as_tensor(graphs.input_label != EPSILON)
+    column = torch.cat([torch.nonzero(reads).flatten(), torch.nonzero(~reads).flatten()])
+    source = torch.cat([arcs.source, arcs.virtual_source])
+    num_frames = int(lengths.max()) if len(lengths) else 0
+    best = torch.full((graphs.num_states,), -torch.inf, dtype=torch.float64)
+    choices = []
+    for frame in range(num_frames, -1, -1):
+        ended = torch.where(length_of_state == frame, arcs.final_score, -torch.inf)
+        if frame < num_frames:
+            reading = arcs.score + (log_probs[arcs.utterance, frame, arcs.label] + best[arcs.destination])
+            reading[frame >= length_of_state[arcs.source]] = -torch.inf
+        else:
+            reading = torch.full((len(arcs.source),), -torch.inf, dtype=torch.float64)
+        best = ended.scatter_reduce(0, arcs.source, reading, reduce="amax")
+        for layer in reversed(arcs.virtual_layers):
+            virtual = arcs.virtual_score[layer] + best[arcs.virtual_destination[layer]]
+            best = best.scatter_reduce(0, arcs.virtual_source[layer], virtual, reduce="amax")
+        ways = torch.cat([reading, arcs.virtual_score + best[arcs.virtual_destination]])
+        # The first arc of those that attain the maximum; none where stopping does.
+        attains = (ways == best[source]) & (ways > ended[source])
+        first = torch.full((graphs.num_states,), graphs.num_arcs, dtype=torch.int64)
+        first = first.scatter_reduce(0, source[attains], column[attains], reduce="amin")
+        choices.append(torch.where(first < graphs.num_arcs, first, -1))
+    return best[torch.as_tensor(graphs.starts, dtype=torch.int64)].numpy(), choices[::-1]
