@@ -14,7 +14,7 @@ LAYERS = [
     {"validation", "emissions", "semiring", "compiled", "memory_limit", "shadowing"},
     {"graphs", "lattices", "backends"},
     {"samplers", "risks"},
-    {"losses"},
+    {"losses", "alignment"},
     {"modules"},
     {"inspection", "integrations"},
     {"cli"},

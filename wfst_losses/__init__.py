@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wfst_losses.shadowing import shadowing_message
 
 if TYPE_CHECKING:
+    from wfst_losses.alignment import Alignments, forced_alignment
     from wfst_losses.graphs.language_model import LanguageModel
     from wfst_losses.losses.ctc import ctc_loss
     from wfst_losses.losses.expected_errors import Diagnostics
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 # torch takes a second to import and the command line wants none of it to answer --help: names load on first use.
 _MODULES = {
+    "Alignments": "alignment",
     "CTCLoss": "modules",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
@@ -44,6 +46,7 @@ _MODULES = {
     "ctc_loss": "losses.ctc",
     "decoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "encoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
+    "forced_alignment": "alignment",
     "lattice_mwer_loss": "losses.lattice_mwer",
     "mwer_loss": "losses.mwer",
     "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
@@ -69,6 +72,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Alignments",
     "CTCLoss",
     "Diagnostics",
     "Exhaustive",
@@ -84,6 +88,7 @@ __all__ = [
     "ctc_loss",
     "decoder_smoothed_max_pooling_loss",
     "encoder_smoothed_max_pooling_loss",
+    "forced_alignment",
     "lattice_mwer_loss",
     "mwer_loss",
     "smoothed_max_pooling_loss",
