@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wfst_losses.losses.ctc import ctc_loss
     from wfst_losses.losses.expected_errors import Diagnostics
     from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
+    from wfst_losses.losses.mmi import mmi_loss
     from wfst_losses.losses.mwer import mwer_loss
     from wfst_losses.losses.smoothed_max_pooling import (
         decoder_smoothed_max_pooling_loss,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         smoothed_max_pooling_loss,
     )
     from wfst_losses.memory_limit import MemoryLimitError
-    from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MWERLoss, SmoothedMaxPoolingLoss
+    from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
     from wfst_losses.samplers import Exhaustive, RandomPaths
 
@@ -37,6 +38,7 @@ _MODULES = {
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
     "LossReport": "modules",
+    "MMILoss": "modules",
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
     "RandomPaths": "samplers",
@@ -48,6 +50,7 @@ _MODULES = {
     "encoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "forced_alignment": "alignment",
     "lattice_mwer_loss": "losses.lattice_mwer",
+    "mmi_loss": "losses.mmi",
     "mwer_loss": "losses.mwer",
     "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
 }
@@ -79,6 +82,7 @@ __all__ = [
     "LanguageModel",
     "LatticeMWERLoss",
     "LossReport",
+    "MMILoss",
     "MWERLoss",
     "MemoryLimitError",
     "RandomPaths",
@@ -90,6 +94,7 @@ __all__ = [
     "encoder_smoothed_max_pooling_loss",
     "forced_alignment",
     "lattice_mwer_loss",
+    "mmi_loss",
     "mwer_loss",
     "smoothed_max_pooling_loss",
 ]

@@ -11,6 +11,7 @@ import torch
 from wfst_losses.losses.ctc import ctc_loss
 from wfst_losses.losses.expected_errors import Diagnostics
 from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
+from wfst_losses.losses.mmi import mmi_loss
 from wfst_losses.losses.mwer import mwer_loss
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.losses.smoothed_max_pooling import (
@@ -74,6 +75,22 @@ class CTCLoss(AbstractLoss):
     ) -> torch.Tensor:
         """The reduced loss."""
         return self._finish(ctc_loss(log_probs, targets, input_lengths, target_lengths, **self.options))
+
+
+class MMILoss(AbstractLoss):
+    """`mmi_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
+
+    def forward(
+        self,
+        log_probs: torch.Tensor,
+        targets: Targets,
+        input_lengths: Lengths,
+        target_lengths: Lengths | None = None,
+        language_model_scores: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The reduced loss."""
+        scores = {} if language_model_scores is None else {"language_model_scores": language_model_scores}
+        return self._finish(mmi_loss(log_probs, targets, input_lengths, target_lengths, **{**self.options, **scores}))
 
 
 class MWERLoss(AbstractLoss):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -11,6 +11,13 @@ from topologies import GraphBatch
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.paths import Paths
+
+
+class GraphScores(NamedTuple):
+    """Scores in place of a graph's own, float64, with autograd history: ``(num_arcs,)`` and ``(num_states,)``, nats."""
+
+    arcs: torch.Tensor
+    finals: torch.Tensor
 
 
 class AbstractBackend(abc.ABC):
@@ -32,6 +39,23 @@ class AbstractBackend(abc.ABC):
         Returns:
             ``(G,)`` in the dtype of the emissions, nats; ``-inf`` with zero gradient where no path fits.
         """
+
+    def shared_total_scores(
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+    ) -> torch.Tensor:
+        """``(B,)`` `total_scores` of one graph that all utterances share: MMI's denominator.
+
+        Args:
+            graph: a batch of one.
+            emissions: of ``B`` utterances.
+            scores: of the graph's arcs and final states in place of its own, differentiable too.
+        """
+        if scores is not None:
+            from wfst_losses.backends.reference import ReferenceBackend
+
+            return ReferenceBackend().shared_total_scores(graph, emissions, scores)
+        num_utterances = emissions.num_utterances
+        return self.total_scores(graph.repeated(num_utterances), emissions, torch.arange(num_utterances))
 
     def sample_paths(
         self,

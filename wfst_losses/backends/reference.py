@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
-from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.backends.backend import AbstractBackend, GraphScores
 from wfst_losses.emissions import Emissions
 from wfst_losses.semiring import segment_logsumexp
 
@@ -23,19 +23,33 @@ class ReferenceBackend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """The definition itself; memory grows with frames times arcs."""
-        log_probs = emissions.log_probs.double()
-        arcs = Arcs.of(graphs, utterances, log_probs.device)
-        lengths = torch.as_tensor(emissions.input_lengths, device=log_probs.device)[arcs.utterance_of_state]
-        alpha = torch.full((graphs.num_states,), -torch.inf, dtype=torch.float64, device=log_probs.device)
-        alpha[torch.as_tensor(graphs.starts, dtype=torch.int64)] = 0.0
-        alpha = arcs.follow_epsilons(alpha)
-        for frame in range(int(lengths.max()) if len(lengths) else 0):
-            scores = alpha[arcs.source] + arcs.score + log_probs[arcs.utterance, frame, arcs.label]
-            reached = arcs.follow_epsilons(segment_logsumexp(scores, arcs.destination, graphs.num_states))
-            alpha = torch.where(frame < lengths, reached, alpha)
-        graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
-        totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
-        return totals.to(emissions.scores.dtype) + emissions.anchor
+        return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
+
+    def shared_total_scores(
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+    ) -> torch.Tensor:
+        """As many copies of the graph as utterances."""
+        graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device
+        arcs = Arcs.of(graphs, torch.arange(emissions.num_utterances), device)
+        if scores is not None:
+            arcs = arcs.scored(graphs, GraphScores(*(part.to(device).repeat(graphs.num_graphs) for part in scores)))
+        return _totals(graphs, arcs, emissions)
+
+
+def _totals(graphs: GraphBatch, arcs: Arcs, emissions: Emissions) -> torch.Tensor:
+    """Forward over all frames."""
+    log_probs = emissions.log_probs.double()
+    lengths = torch.as_tensor(emissions.input_lengths, device=log_probs.device)[arcs.utterance_of_state]
+    alpha = torch.full((graphs.num_states,), -torch.inf, dtype=torch.float64, device=log_probs.device)
+    alpha[torch.as_tensor(graphs.starts, dtype=torch.int64)] = 0.0
+    alpha = arcs.follow_epsilons(alpha)
+    for frame in range(int(lengths.max()) if len(lengths) else 0):
+        scores = alpha[arcs.source] + arcs.score + log_probs[arcs.utterance, frame, arcs.label]
+        reached = arcs.follow_epsilons(segment_logsumexp(scores, arcs.destination, graphs.num_states))
+        alpha = torch.where(frame < lengths, reached, alpha)
+    graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
+    totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
+    return totals.to(emissions.scores.dtype) + emissions.anchor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +94,13 @@ class Arcs:
             virtual_output=column(graphs.output_label[~reads]),
             virtual_score=column(graphs.score[~reads], torch.float64),
             virtual_layers=tuple(column(layer) for layer in _layers(source[~reads], destination[~reads])),
+        )
+
+    def scored(self, graphs: GraphBatch, scores: GraphScores) -> Arcs:
+        """The same arcs with other scores, given in the order of the graphs' columns."""
+        reads = torch.from_numpy(graphs.input_label != EPSILON).to(self.score.device)
+        return dataclasses.replace(
+            self, score=scores.arcs[reads], virtual_score=scores.arcs[~reads], final_score=scores.finals
         )
 
     def follow_epsilons(self, alpha: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,150 @@
+"""Maximum mutual information, lattice-free and exact, under any topology and token language model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from topologies import AbstractTopology, GraphBatch
+from wfst_losses.backends import AbstractBackend, get_backend
+from wfst_losses.backends.backend import GraphScores
+from wfst_losses.emissions import Emissions, read_emissions
+from wfst_losses.graphs.blank import reading_columns, tokens_inside
+from wfst_losses.graphs.denominator import denominator, scored_denominator
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel
+from wfst_losses.graphs.training import training_graphs
+from wfst_losses.losses.reduction import reduce
+from wfst_losses.validation import (
+    Lengths,
+    Targets,
+    check_blank,
+    check_choice,
+    check_number,
+    check_reduction,
+    check_targets,
+    check_topology,
+)
+
+
+def mmi_loss(
+    log_probs: torch.Tensor,
+    targets: Targets,
+    input_lengths: Lengths,
+    target_lengths: Lengths | None = None,
+    *,
+    language_model: LanguageModel,
+    topology: str | AbstractTopology = "correct",
+    den_scale: float = 1.0,
+    boost: float = 0.0,
+    memory: str = "full",
+    language_model_scores: torch.Tensor | None = None,
+    backoff: str = "failure",
+    backend: str = "auto",
+    reduction: str = "none",
+    zero_infinity: bool = False,
+    blank: int = 0,
+    from_logits: bool = False,
+    nonfinite: str = "raise",
+) -> torch.Tensor:
+    """Negative log of each target's share in the mass of all token sequences, weighted by a language model.
+
+    ``loss = -(Z_lm(y) - den_scale * Z_lm)``: ``Z_lm`` the log-sum over all paths of the topology of their log-probs
+    plus the model's score of the tokens they write, its final score included; ``Z_lm(y)`` over those writing y.
+
+    Rows need not be normalised: with ``den_scale=1`` adding a constant to a frame changes nothing. A target that no
+    path can write, or that the model gives no score, is a value: +inf, with zero gradient of both terms. The graph of
+    the denominator is kept between calls: pass the same ``language_model`` each time.
+
+    Args:
+        log_probs, targets, input_lengths, target_lengths: as in `ctc_loss`; any finite scores will do.
+        language_model: over the network's tokens.
+        topology: a name or a topology value.
+        den_scale: of the denominator, at least 0.
+        boost: the denominator reads ``log_probs[t, v] - boost * occupancy[t, v]`` with the numerator's posterior of
+            label v at frame t, a constant to the gradient: paths with errors count more.
+        memory: "full" keeps what the backward pass needs.
+        language_model_scores: ``(A,)`` in place of ``language_model.scores``; may require grad. Sums then run on the
+            reference backend.
+        backoff: "failure" or "epsilon", see `LanguageModel`.
+        backend, reduction, zero_infinity, blank, from_logits, nonfinite: as in `ctc_loss`.
+
+    Returns:
+        ``(B,)`` or a scalar, nats; float64 for float64, else float32.
+
+    Raises:
+        ValueError: naming the argument, the index, what was expected and what came.
+
+    Source: Povey et al. 2016 (lattice-free MMI), from the start and on whole utterances; boosting after Povey et al.
+    2008, by posteriors of labels in place of phone errors.
+
+    >>> import torch
+    >>> log_probs = torch.full((1, 2, 3), 1 / 3).log()
+    >>> loss = mmi_loss(log_probs, [[1]], [2], language_model=LanguageModel.uniform(3), topology="minimal")
+    >>> round(float(torch.exp(-loss)), 4)  # [1] has 2 of 9 alignments; tokens weigh 1/3 each, the end too
+    0.24
+    """
+    check_reduction(reduction)
+    check_number("den_scale", den_scale, low=0.0)
+    check_number("boost", boost, low=0.0)
+    check_choice("memory", memory, ("full",))
+    check_choice("backoff", backoff, BACKOFFS)
+    emissions = read_emissions(
+        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, nonfinite=nonfinite
+    )
+    engine = get_backend(backend, emissions.scores.device)
+    blank = check_blank(blank, emissions.num_labels)
+    sequences = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
+    rule = check_topology(topology, emissions.num_labels)
+    _check_model(language_model, language_model_scores, emissions.num_labels)
+
+    graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
+    graphs = reading_columns(graphs, blank)
+    acoustic = engine.total_scores(graphs, emissions, torch.arange(emissions.num_utterances))
+    of_model = language_model.sequence_scores(sequences, language_model_scores, backoff=backoff).to(acoustic)
+    if boost:
+        emissions = _reading(emissions, emissions.log_probs - boost * _occupancies(engine, graphs, emissions))
+    if language_model_scores is None:
+        shared = denominator(rule, language_model, backoff=backoff, blank=blank, epsilon_free=engine.needs_epsilon_free)
+        total = engine.shared_total_scores(shared, emissions)
+    else:
+        shared, *scores = scored_denominator(rule, language_model, language_model_scores, backoff=backoff, blank=blank)
+        total = engine.shared_total_scores(shared, emissions, GraphScores(*scores))
+    losses = den_scale * total - (acoustic + of_model)
+    impossible = (acoustic == -torch.inf) | (of_model == -torch.inf)
+    impossible |= torch.as_tensor(emissions.dropped, device=losses.device)
+    losses = losses.masked_fill(impossible.detach(), 0.0 if zero_infinity else torch.inf)
+    return reduce(losses, reduction)
+
+
+def _occupancies(engine: AbstractBackend, graphs: GraphBatch, emissions: Emissions) -> torch.Tensor:
+    """``(B, T, V)`` posterior of each label at each frame, a constant: the gradient of the log-sums."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        leaf = emissions.log_probs.detach().clone().requires_grad_()
+        totals = engine.total_scores(graphs, _reading(emissions, leaf), torch.arange(emissions.num_utterances))
+        possible = totals.masked_fill(totals.detach() == -torch.inf, 0.0)
+        (occupancies,) = torch.autograd.grad(possible.sum(), leaf)
+    return occupancies
+
+
+def _reading(emissions: Emissions, log_probs: torch.Tensor) -> Emissions:
+    """The same utterances with other scores, read as they are."""
+    log_sums = np.zeros_like(emissions.log_sums)
+    return dataclasses.replace(emissions, scores=log_probs, log_sums=log_sums, is_logits=False)
+
+
+def _check_model(model: object, scores: object, num_labels: int) -> None:
+    if not isinstance(model, LanguageModel):
+        raise ValueError(f"language_model is {model!r:.80}, expected a LanguageModel")
+    if model.num_labels > num_labels:
+        raise ValueError(
+            f"language_model has {model.num_labels} labels but log_probs has {num_labels} columns, expected no more"
+        )
+    num_arcs = model.arcs.num_arcs
+    if scores is None:
+        return
+    if not isinstance(scores, torch.Tensor) or scores.shape != (num_arcs,) or not scores.is_floating_point():
+        raise ValueError(
+            f"language_model_scores is {scores!r:.80}, expected a floating tensor of shape ({num_arcs},), one per arc"
+        )
