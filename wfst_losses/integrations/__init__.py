@@ -1,0 +1,1 @@
+"""Ways in from other toolkits: each module speaks to one of them."""

@@ -1,0 +1,205 @@
+"""From lhotse's cuts to what the losses take. Reads attributes alone, so lhotse itself is not imported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from wfst_losses.validation import check_choice, check_count, check_number
+
+ORIGINS = ("recording", "cut", "supervision")
+"""What times may count from: lhotse's own alignments count from the recording's start."""
+
+
+class KeywordWindows(NamedTuple):
+    """Where keywords end in a batch of B cuts, M the most in one cut, in frames of the network's output.
+
+    Attributes:
+        keywords: ``(B, M)`` int64 columns; -1 where a cut has fewer than M.
+        end_frames: ``(B, M)`` int64, one past each keyword's last frame; 0 where there is none.
+        windows: ``(B, M, 2)`` int64, ``[end + offset - length, end + offset)``, not cut to the utterance.
+        window_frames: the windows' length.
+        offset_frames: how far they reach beyond the keyword's end.
+    """
+
+    keywords: torch.Tensor
+    end_frames: torch.Tensor
+    windows: torch.Tensor
+    window_frames: int
+    offset_frames: int
+
+
+class _Word(NamedTuple):
+    symbol: str
+    start: float
+    end: float
+
+
+def keyword_windows(
+    cuts: Iterable[Any],
+    keywords: Mapping[str, int] | Sequence[str],
+    *,
+    alignment: str = "word",
+    custom_field: str | None = None,
+    relative_to: str | None = None,
+    frame_shift_seconds: float | None = None,
+    subsampling_factor: int = 1,
+    window_seconds: float = 0.6,
+    offset_seconds: float = 0.4,
+) -> KeywordWindows:
+    """Where the keywords of each cut end, and the windows of the smoothed max pooling loss, in output frames.
+
+    A keyword is one word, or several in a row ("hey you"), compared as written. Every occurrence counts; a cut without
+    any is negative. Words are taken from all supervisions of a cut, those of a mixed cut's tracks at their offsets.
+
+    Easily got wrong: lhotse counts an alignment's times from the start of the *recording*, wherever the cut begins,
+    and moves them when it perturbs the speed; it never looks into custom fields, so times there count from the
+    supervision's start here, and speed perturbation leaves them wrong. An occurrence that lies outside the cut as a
+    whole is not there; one cut in two is, at the end it would have, which may leave nothing of its window.
+
+    Frames are ``round(seconds / (frame shift * subsampling))``, halves rounded up, as lhotse counts frames.
+
+    Args:
+        cuts: B cuts, one per row of the network's output, such as ``batch["supervisions"]["cut"]`` of a dataset that
+            returns cuts with one supervision each.
+        keywords: columns by keyword, or keywords in the order of the columns.
+        alignment: the kind of alignment, a key of ``supervision.alignment``.
+        custom_field: read ``supervision.custom[custom_field]`` instead: a list of ``(symbol, start, duration)``, or of
+            mappings with "symbol" and "end".
+        relative_to: what the times count from, a name in `ORIGINS`; "recording" for alignments and "supervision" for
+            custom fields where left out.
+        frame_shift_seconds: of the features; ``cut.frame_shift`` where left out.
+        subsampling_factor: feature frames per output frame.
+        window_seconds, offset_seconds: the window's length and how far it reaches beyond the keyword's end.
+
+    Raises:
+        ValueError: for a text that holds a keyword without an alignment to find it in, a frame shift that is nowhere
+            said, and other bad calls, naming the cut.
+
+    >>> from types import SimpleNamespace as Cut
+    >>> word = Cut(symbol="go", start=1.0, duration=0.5)
+    >>> supervision = Cut(start=0.2, alignment={"word": [word]}, custom=None, text="go")
+    >>> cut = Cut(id="a", start=0.8, duration=2.0, frame_shift=0.01, supervisions=[supervision])
+    >>> keyword_windows([cut], ["stop", "go"], subsampling_factor=4)[:3]  # ends 0.7 s into the cut
+    (tensor([[1]]), tensor([[18]]), tensor([[[13, 28]]]))
+    """
+    columns = _columns(keywords)
+    check_count("subsampling_factor", subsampling_factor)
+    origin = relative_to or ("recording" if custom_field is None else "supervision")
+    check_choice("relative_to", origin, ORIGINS)
+    rows: list[list[tuple[int, int]]] = []
+    shifts = set()
+    for cut in cuts:
+        shift = _frame_shift(cut, frame_shift_seconds) * subsampling_factor
+        shifts.add(shift)
+        words = _words(cut, columns, alignment, custom_field, origin)
+        rows.append([(column, _round(word.end / shift)) for column, word in _occurrences(words, columns, cut.duration)])
+    if len(shifts) > 1:
+        raise ValueError(f"cuts have frame shifts {sorted(shifts)}, expected one")
+    shift = shifts.pop() if shifts else 1.0
+    check_number("window_seconds", window_seconds, above=0.0)
+    check_number("offset_seconds", offset_seconds)
+    window_frames, offset_frames = max(1, _round(window_seconds / shift)), _round(offset_seconds / shift)
+    most = max(map(len, rows), default=0)
+    table = np.array([row + [(-1, 0)] * (most - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), most, 2)
+    labels, ends = torch.from_numpy(table).unbind(2)
+    stops = ends + offset_frames
+    windows = torch.stack([stops - window_frames, stops], dim=2)
+    return KeywordWindows(labels.contiguous(), ends.contiguous(), windows, window_frames, offset_frames)
+
+
+def _columns(keywords: object) -> dict[tuple[str, ...], int]:
+    """Columns by the words of each keyword."""
+    if isinstance(keywords, Mapping):
+        pairs = list(keywords.items())
+    elif isinstance(keywords, Sequence) and not isinstance(keywords, str):
+        pairs = [(keyword, column) for column, keyword in enumerate(keywords)]
+    else:
+        raise ValueError(f"keywords is {keywords!r:.80}, expected a list of words or a mapping to columns")
+    columns = {}
+    for keyword, column in pairs:
+        if not isinstance(keyword, str) or not keyword.split():
+            raise ValueError(f"keywords has {keyword!r:.80}, expected words")
+        columns[tuple(keyword.split())] = check_count(f"keywords[{keyword!r}]", column, low=0)
+    return columns
+
+
+def _frame_shift(cut: Any, given: float | None) -> float:
+    shift = given if given is not None else getattr(cut, "frame_shift", None)
+    if shift is None:
+        raise ValueError(f"frame_shift_seconds is None and cut {cut.id} has no features, expected seconds")
+    check_number("frame_shift_seconds", shift, above=0.0)
+    return float(shift)
+
+
+def _round(frames: float) -> int:
+    """Halves up; a hair more, as 0.3 / 0.1 is less than 3."""
+    return math.floor(frames + 0.5 + 1e-6)
+
+
+def _supervised(cut: Any) -> Iterator[tuple[Any, float, float]]:
+    """Supervisions with what to add to their times, and to the recording's, to count from the cut's start."""
+    if not hasattr(cut, "tracks"):
+        for supervision in cut.supervisions:
+            yield supervision, 0.0, -getattr(cut, "start", 0.0)
+        return
+    for track in cut.tracks:
+        for supervision in track.cut.supervisions:
+            yield supervision, track.offset, track.offset - getattr(track.cut, "start", 0.0)
+
+
+def _words(
+    cut: Any, columns: Mapping[tuple[str, ...], int], alignment: str, custom_field: str | None, origin: str
+) -> list[list[_Word]]:
+    """Words with their times in the cut, by supervision."""
+    found = []
+    for supervision, offset, from_recording in _supervised(cut):
+        if custom_field is None:
+            items = (supervision.alignment or {}).get(alignment)
+        else:
+            items = (supervision.custom or {}).get(custom_field)
+        if items is None:
+            source = f"alignment {alignment!r}" if custom_field is None else f"custom field {custom_field!r}"
+            text = (getattr(supervision, "text", None) or "").split()
+            for words in columns:
+                if any(tuple(text[i : i + len(words)]) == words for i in range(len(text))):
+                    raise ValueError(f"cut {cut.id} has the keyword {' '.join(words)!r} in its text but no {source}")
+            continue
+        added = {"recording": from_recording, "cut": 0.0, "supervision": offset + supervision.start}[origin]
+        found.append(sorted((_word(cut, item, added) for item in items), key=lambda word: word.end))
+    return found
+
+
+def _word(cut: Any, item: Any, added: float) -> _Word:
+    try:
+        if isinstance(item, Mapping):
+            symbol, end = item["symbol"], float(item["end"])
+            start = float(item.get("start", end))
+        elif hasattr(item, "symbol"):
+            symbol, start, end = item.symbol, item.start, item.start + item.duration
+        else:
+            symbol, start, end = item[0], float(item[1]), float(item[1]) + float(item[2])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"cut {cut.id} has {item!r:.80}, expected (symbol, start, duration) or a mapping with symbol and end"
+        ) from error
+    return _Word(symbol, start + added, end + added)
+
+
+def _occurrences(
+    supervisions: list[list[_Word]], columns: Mapping[tuple[str, ...], int], duration: float
+) -> Iterator[tuple[int, _Word]]:
+    """Each keyword's column and its last word, in the order of the words."""
+    for words in supervisions:
+        symbols = [word.symbol for word in words]
+        for last, word in enumerate(words):
+            for keyword, column in columns.items():
+                first = last + 1 - len(keyword)
+                if first >= 0 and tuple(symbols[first : last + 1]) == keyword:
+                    is_there = word.end > 0 and words[first].start < duration
+                    if is_there:
+                        yield column, word
