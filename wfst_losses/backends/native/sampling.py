@@ -104,8 +104,7 @@ def draw(
             else:
                 close_ports(num_states, sums)
             _copy(kept, frame * num_states, sums, 0, num_states)
-            for path in range(len(walkers.states)):
-                _step(rows, weights, graph, (frame, frame == num_frames), sums, table, (reading, path), walkers, drawn)
+            _advance(rows, weights, graph, (frame, frame == num_frames), sums, table, walkers, reading, drawn)
 
 
 @compiled
@@ -115,44 +114,46 @@ def _copy(origin: Sums, there: int, result: Sums, here: int, count: int) -> None
 
 
 @compiled
-def _step(
+def _advance(
     rows: Rows,
     weights: Weights,
     graph: int,
     now: tuple[int, bool],
     sums: Sums,
     table: Table,
-    row: tuple[int, int],
     walkers: Walkers,
+    reading: int,
     drawn: Drawn,
 ) -> None:
-    """Move one path on, over virtual arcs, until it has read the frame or stops; ``row`` is its place in ``drawn``."""
-    (frame, is_end), (reading, path) = now, row
+    """Move all paths on, over virtual arcs, until they have read the frame or stop."""
+    frame, is_end = now
     low = rows.state_splits[graph]
-    first = rows.arc_splits[low]
-    num_states = rows.state_splits[graph + 1] - low
-    while True:
-        state = walkers.states[path]
-        if table.frame[state] != frame:
-            _tabulate(rows, weights, graph, state, is_end, sums, table)
-            table.frame[state] = frame
-        begin, end = rows.arc_splits[low + state], rows.arc_splits[low + state + 1]
-        total = table.cumulative[end - 1 - first] if end > begin else table.stop[state]
-        walkers.streams[path], uniform = next_uniform(walkers.streams[path])
-        point = uniform * total
-        if point < table.stop[state]:
-            drawn.graph_scores[row] += rows.final_score[low + state]
-            return
-        arc = first + _search(table.cumulative, begin - first, end - first, point)
-        drawn.graph_scores[row] += rows.score[arc]
-        if rows.output[arc] != EPSILON:
-            drawn.tokens[reading, path, drawn.num_tokens[row]] = rows.output[arc]
-            drawn.num_tokens[row] += 1
-        if rows.label[arc] != EPSILON:
-            walkers.states[path] = rows.port_state[rows.port_splits[graph] + rows.target[arc] - num_states]
-            drawn.labels[reading, path, frame] = rows.label[arc]
-            return
-        walkers.states[path] = rows.target[arc]
+    first, first_port = rows.arc_splits[low], rows.port_splits[graph] + low - rows.state_splits[graph + 1]
+    labels, tokens = drawn.labels[reading], drawn.tokens[reading]
+    num_tokens, graph_scores = drawn.num_tokens[reading], drawn.graph_scores[reading]
+    for path in range(len(walkers.states)):
+        state, stream, is_moving = walkers.states[path], walkers.streams[path], True
+        while is_moving:
+            if table.frame[state] != frame:
+                _tabulate(rows, weights, graph, state, is_end, sums, table)
+                table.frame[state] = frame
+            begin, end = rows.arc_splits[low + state] - first, rows.arc_splits[low + state + 1] - first
+            total = table.cumulative[end - 1] if end > begin else table.stop[state]
+            stream, uniform = next_uniform(stream)
+            point = uniform * total
+            if point < table.stop[state]:
+                graph_scores[path] += rows.final_score[low + state]
+                break
+            arc = first + _search(table.cumulative, begin, end, point)
+            graph_scores[path] += rows.score[arc]
+            if rows.output[arc] != EPSILON:
+                tokens[path, num_tokens[path]] = rows.output[arc]
+                num_tokens[path] += 1
+            state, is_moving = rows.target[arc], rows.label[arc] == EPSILON
+            if not is_moving:
+                labels[path, frame] = rows.label[arc]
+                state = rows.port_state[first_port + state]
+        walkers.states[path], walkers.streams[path] = state, stream
 
 
 @compiled
