@@ -39,6 +39,26 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("check_normalised", True),
         ("nonfinite", "raise"),
     ],
+    "mmi_loss": [
+        ("log_probs", REQUIRED),
+        ("targets", REQUIRED),
+        ("input_lengths", REQUIRED),
+        ("target_lengths", None),
+        ("*", REQUIRED),
+        ("language_model", REQUIRED),
+        ("topology", "correct"),
+        ("den_scale", 1.0),
+        ("boost", 0.0),
+        ("memory", "full"),
+        ("language_model_scores", None),
+        ("backoff", "failure"),
+        ("backend", "auto"),
+        ("reduction", "none"),
+        ("zero_infinity", False),
+        ("blank", 0),
+        ("from_logits", False),
+        ("nonfinite", "raise"),
+    ],
     "mwer_loss": [
         ("log_probs", REQUIRED),
         ("targets", REQUIRED),
@@ -46,6 +66,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("target_lengths", None),
         ("*", REQUIRED),
         ("topology", "correct"),
+        ("language_model", None),
         ("sampler", wfst_losses.RandomPaths(num_paths=16)),
         ("risk", wfst_losses.TokenErrors()),
         ("estimator", "nbest"),
@@ -80,7 +101,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
     ],
 }
 # Loss functions that every user meets: their docstrings end in an example that runs.
-WITH_EXAMPLES = ["ctc_loss", "mwer_loss", "TokenErrors", "WordErrors"]
+WITH_EXAMPLES = ["ctc_loss", "mmi_loss", "mwer_loss", "TokenErrors", "WordErrors"]
 
 
 @pytest.mark.parametrize("package", [topologies, wfst_losses], ids=["topologies", "wfst_losses"])

@@ -15,6 +15,8 @@ from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
+from wfst_losses.graphs.denominator import denominator
+from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.lattices.lattice import AbstractLattice
@@ -25,19 +27,21 @@ _MAX_ENUMERATED = 1_000_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EmissionLattice(AbstractLattice):
-    """All paths of a topology over the frames of each utterance.
+    """All paths of a topology over the frames of each utterance, with the scores of a language model if there is one.
 
     Attributes:
         topology: for V labels.
         emissions: of B utterances.
         backend: what sums and samples.
         blank: the blank's column.
+        language_model: over the network's tokens, back-off as failure.
     """
 
     topology: AbstractTopology
     emissions: Emissions
     backend: AbstractBackend
     blank: int = 0
+    language_model: LanguageModel | None = None
 
     @property
     def num_utterances(self) -> int:
@@ -51,13 +55,32 @@ class EmissionLattice(AbstractLattice):
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
-        graph, utterances = _shared_graph(self.topology, self.blank), torch.arange(self.num_utterances)
+        graph, utterances = self._shared_graph(), torch.arange(self.num_utterances)
         paths = self.backend.sample_paths(graph, self.emissions, utterances, num_paths, scale, generator)
-        return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
+        paths = dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
+        # Of the model's way to a token, listed or backed off, the graph's path tells a part only.
+        return dataclasses.replace(paths, graph_scores=self._of_model(paths.tokens).numpy())
+
+    def _shared_graph(self) -> GraphBatch:
+        if self.language_model is None:
+            return _shared_graph(self.topology, self.blank)
+        return denominator(self.topology, self.language_model, blank=self.blank)
+
+    def _of_model(self, sequences: Sequence[TokenSequence]) -> torch.Tensor:
+        """``(n,)`` float64 on the CPU: the language model's score of each sequence."""
+        if self.language_model is None:
+            return torch.zeros(len(sequences), dtype=torch.float64)
+        return self.language_model.sequence_scores(sequences)
 
     def best_paths(self) -> BestPaths:
-        """The best path of each utterance, in its place; ties are settled, but by no rule on labels."""
-        graph, utterances = _shared_graph(self.topology, self.blank), torch.arange(self.num_utterances)
+        """The best path of each utterance, in its place; ties are settled, but by no rule on labels.
+
+        Raises:
+            ValueError: with a language model, whose graph parts the score of a token among several paths.
+        """
+        if self.language_model is not None:
+            raise ValueError("language_model is given, expected None: best paths are those of the topology alone")
+        graph, utterances = self._shared_graph(), torch.arange(self.num_utterances)
         paths = self.backend.best_paths(graph, self.emissions, utterances)
         return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
 
@@ -75,24 +98,23 @@ class EmissionLattice(AbstractLattice):
         columns = np.where(padded <= self.blank, padded - 1, padded)
         columns[padded == 0] = self.blank
         columns[padded < 0] = -1
-        paths = Paths(
-            columns.reshape(len(steps), longest),
-            tokens_outside(tokens, self.blank),
-            np.array(utterances, dtype=np.int64),
-            np.zeros(len(steps)),
-        )
+        outside = tokens_outside(tokens, self.blank)
+        graph_scores = self._of_model(outside).numpy()
+        columns = columns.reshape(len(steps), longest)
+        paths = Paths(columns, outside, np.array(utterances, dtype=np.int64), graph_scores)
         impossible = self.path_scores(paths).detach() == -torch.inf
         return paths.select(np.flatnonzero(~impossible.cpu().numpy()))
 
     def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
-        """One training graph per sequence."""
+        """One training graph per sequence, and the language model's score."""
         inside = tokens_inside(sequences, self.blank)
         graphs = training_graphs(self.topology, inside, epsilon_free=self.backend.needs_epsilon_free)
         graphs = reading_columns(graphs, self.blank)
-        return self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
+        totals = self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
+        return totals if self.language_model is None else totals + self._of_model(sequences).to(totals)
 
     def path_scores(self, paths: Paths) -> torch.Tensor:
-        """The sum of the log-probs of the labels read."""
+        """The sum of the log-probs of the labels read, and the language model's score."""
         device = self.scores.device
         steps = torch.from_numpy(paths.steps).to(device)
         read = steps >= 0

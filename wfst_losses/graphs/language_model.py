@@ -190,6 +190,17 @@ class LanguageModel:
         return BackoffArcs(self.arcs)
 
 
+def check_language_model(model: object, num_labels: int) -> LanguageModel:
+    """A model whose tokens are among the network's labels."""
+    if not isinstance(model, LanguageModel):
+        raise ValueError(f"language_model is {model!r:.80}, expected a LanguageModel")
+    if model.num_labels > num_labels:
+        raise ValueError(
+            f"language_model has {model.num_labels} labels but log_probs has {num_labels} columns, expected no more"
+        )
+    return model
+
+
 def _tokens(num_labels: int, blank: int) -> list[int]:
     check_count("num_labels", num_labels)
     check_blank(blank, num_labels)

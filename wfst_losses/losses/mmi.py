@@ -13,7 +13,7 @@ from wfst_losses.backends.backend import GraphScores
 from wfst_losses.emissions import Emissions, read_emissions
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.denominator import denominator, scored_denominator
-from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.validation import (
@@ -97,7 +97,9 @@ def mmi_loss(
     blank = check_blank(blank, emissions.num_labels)
     sequences = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
     rule = check_topology(topology, emissions.num_labels)
-    _check_model(language_model, language_model_scores, emissions.num_labels)
+    check_language_model(language_model, emissions.num_labels)
+    if language_model_scores is not None:
+        _check_model_scores(language_model, language_model_scores)
 
     graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
     graphs = reading_columns(graphs, blank)
@@ -134,16 +136,8 @@ def _reading(emissions: Emissions, log_probs: torch.Tensor) -> Emissions:
     return dataclasses.replace(emissions, scores=log_probs, log_sums=log_sums, is_logits=False)
 
 
-def _check_model(model: object, scores: object, num_labels: int) -> None:
-    if not isinstance(model, LanguageModel):
-        raise ValueError(f"language_model is {model!r:.80}, expected a LanguageModel")
-    if model.num_labels > num_labels:
-        raise ValueError(
-            f"language_model has {model.num_labels} labels but log_probs has {num_labels} columns, expected no more"
-        )
+def _check_model_scores(model: LanguageModel, scores: object) -> None:
     num_arcs = model.arcs.num_arcs
-    if scores is None:
-        return
     if not isinstance(scores, torch.Tensor) or scores.shape != (num_arcs,) or not scores.is_floating_point():
         raise ValueError(
             f"language_model_scores is {scores!r:.80}, expected a floating tensor of shape ({num_arcs},), one per arc"

@@ -11,6 +11,7 @@ from topologies import AbstractTopology
 from wfst_losses.backends import get_backend
 from wfst_losses.backends.emission_lattice import EmissionLattice
 from wfst_losses.emissions import read_emissions
+from wfst_losses.graphs.language_model import LanguageModel, check_language_model
 from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_errors
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
@@ -32,10 +33,12 @@ def mwer_loss(
     target_lengths: Lengths | None = None,
     *,
     topology: str | AbstractTopology = "correct",
+    language_model: LanguageModel | None = None,
     sampler: AbstractPathSampler = RandomPaths(num_paths=16),  # noqa: B008 (an immutable value)
     risk: AbstractRisk = TokenErrors(),  # noqa: B008 (an immutable value)
     estimator: str = "nbest",
     temperature: float = 1.0,
+    nbest_scale: float = 1.0,
     path_score: str = "sum",
     baseline: str = "mean",
     generator: torch.Generator | None = None,
@@ -59,10 +62,13 @@ def mwer_loss(
     Args:
         log_probs, targets, input_lengths, target_lengths: as in `ctc_loss`.
         topology: a name or a topology value.
+        language_model: over the network's tokens; adds its score of y (back-off as failure) to ``Z(y)``, and paths
+            are drawn with it.
         sampler: what picks paths.
         risk: what counts errors.
         estimator: "nbest" as above; "sampled": mean of W over independent paths with an unbiased gradient.
         temperature: above 0; 1 with "sampled".
+        nbest_scale: scales scores only while drawing: below 1 draws more distinct hypotheses; 1 with "sampled".
         path_score: "sum" over alignments, or "single", the alignment that was drawn.
         baseline: "mean" or "none"; the value of "sampled" is the mean of W either way.
         generator: of the random draws; torch's own if left out.
@@ -84,14 +90,17 @@ def mwer_loss(
     torch.Size([1])
     """
     check_reduction(reduction)
-    criterion = Criterion(sampler, risk, estimator, temperature, path_score, baseline)
+    criterion = Criterion(sampler, risk, estimator, temperature, path_score, baseline, nbest_scale)
     emissions = read_emissions(
         log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
     references = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
-    lattice = EmissionLattice(check_topology(topology, emissions.num_labels), emissions, engine, blank)
+    rule = check_topology(topology, emissions.num_labels)
+    if language_model is not None:
+        check_language_model(language_model, emissions.num_labels)
+    lattice = EmissionLattice(rule, emissions, engine, blank, language_model)
     losses, diagnostics = expected_errors(lattice, references, criterion, generator)
     losses = losses.masked_fill(torch.as_tensor(emissions.dropped, device=losses.device), torch.inf)
     dropped = tuple(np.flatnonzero(emissions.dropped).tolist())
