@@ -41,8 +41,15 @@ def get_parser() -> argparse.ArgumentParser:
     add("--learning-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3], help="grid of both fine-tunings")
     add("--risk", choices=("word", "token"), default="word")
     add("--num-paths", type=int, default=16)
+    add("--acoustic-scale", type=float, default=2.5, help="MWER sees log-probs times this, normalised again")
+    add("--nbest-scale", type=float, default=0.5, help="scores times this while MWER draws paths")
     add("--ctc-weight", type=float, default=0.0, help="CTC kept beside MWER")
     add("--lattice", choices=("auto", "k2", "log-probs"), default="auto")
+    add("--channels", type=int, default=32, help="of the model, with --num-blocks, --kernel-size and --dropout")
+    add("--num-blocks", type=int, default=3)
+    add("--kernel-size", type=int, default=7)
+    add("--dropout", type=float, default=0.0)
+    add("--num-train-parts", type=int, default=8, help="an epoch is this part of the training data")
     add("--jobs", type=int, default=2, help="seeds trained at once, each on one thread")
     return parser
 
@@ -52,6 +59,8 @@ def training_args(args: argparse.Namespace, exp_dir: Path, seed: int, **options:
     required = ["--data-dir", str(args.data_dir), "--exp-dir", str(exp_dir)]
     parsed = train.get_parser().parse_args(required)
     parsed.topology, parsed.seed, parsed.num_threads = args.topology, seed, 1
+    for name in ("channels", "num_blocks", "kernel_size", "dropout", "num_train_parts"):
+        setattr(parsed, name, getattr(args, name))
     for name, value in options.items():
         setattr(parsed, name, value)
     return parsed
@@ -84,6 +93,8 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
                 "risk": args.risk,
                 "num_paths": args.num_paths,
                 "ctc_weight": args.ctc_weight,
+                "acoustic_scale": args.acoustic_scale,
+                "nbest_scale": args.nbest_scale,
                 "lattice": args.lattice,
             }
             summary = run_training(args, exp_dir, seed, **options)

@@ -33,12 +33,19 @@ def make_objective(args: argparse.Namespace, tokens: list[str]) -> Objective:
     use_k2 = has_k2() if args.lattice == "auto" else args.lattice == "k2"
     risk = WordErrors(tokens=tokens) if args.risk == "word" else TokenErrors()
     generator = torch.Generator().manual_seed(args.seed)
-    options = {"sampler": RandomPaths(num_paths=args.num_paths), "risk": risk, "generator": generator}
-    mwer = (
+    options = {
+        "sampler": RandomPaths(num_paths=args.num_paths),
+        "risk": risk,
+        "nbest_scale": args.nbest_scale,
+        "generator": generator,
+    }
+    mwer: Objective = (
         LatticeMWERObjective(args.topology, len(tokens), options)
         if use_k2
         else EmissionMWERObjective(args.topology, options)
     )
+    if args.acoustic_scale != 1:
+        mwer = ScaledObjective(mwer, args.acoustic_scale)
     return InterpolatedObjective(mwer, ctc, args.ctc_weight) if args.ctc_weight else mwer
 
 
@@ -89,8 +96,19 @@ class LatticeMWERObjective:
         lattice = self.k2.intersect_dense_pruned(
             self.graph, dense, SEARCH_BEAM, OUTPUT_BEAM, min_active_states=30, max_active_states=MAX_ACTIVE_STATES
         )
-        loss = lattice_mwer_loss(lattice, targets, nbest_scale=1.0, **self.options)
+        loss = lattice_mwer_loss(lattice, targets, **self.options)
         return {"loss": loss, "mwer": loss.detach()}
+
+
+class ScaledObjective:
+    """Another objective on sharper outputs, ``softmax(scale * log_probs)``: closer to what greedy decoding takes."""
+
+    def __init__(self, objective: Objective, scale: float) -> None:
+        self.objective, self.scale = objective, scale
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return what the other objective says of the scaled outputs."""
+        return self.objective((self.scale * log_probs).log_softmax(-1), lengths, targets)
 
 
 class InterpolatedObjective:

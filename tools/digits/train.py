@@ -40,6 +40,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--topology", choices=tuple(topologies.TOPOLOGIES), default="correct")
     add("--risk", choices=("word", "token"), default="word", help="what MWER counts")
     add("--num-paths", type=int, default=16, help="paths drawn per utterance by MWER")
+    add("--acoustic-scale", type=float, default=1.0, help="MWER sees log-probs times this, normalised again")
+    add("--nbest-scale", type=float, default=1.0, help="scores times this while MWER draws paths")
     add("--ctc-weight", type=float, default=0.0, help="MWER is minimised together with this much CTC")
     add("--lattice", choices=("auto", "k2", "log-probs"), default="auto", help="what MWER draws its paths from")
     add("--init-from", type=Path, help="checkpoint whose model to start from")
