@@ -14,8 +14,8 @@ import numpy as np
 import topologies
 
 mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend is chosen before)
-from matplotlib.patches import Circle, FancyArrowPatch  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.patches import Circle, FancyArrowPatch
 
 NAMES = {-1: "ε", 0: "␣", 1: "a", 2: "b"}
 POSITIONS = {1: [(0.0, 0.0)], 3: [(0.0, 0.55), (-0.95, -0.65), (0.95, -0.65)]}
