@@ -48,14 +48,16 @@ is_current() { [[ $(cat "$(stamp_file)" 2>/dev/null) == "$(stamp)" ]] && fits "$
 # Whether an answer of probe_python names a version that the environment can be built on.
 fits() { [[ -n $1 && " ${versions[*]} " == *" ${1% *} "* ]]; }
 
-# How to get CPython $1 here, as one command that needs no administrator.
+# How to get CPython $1 here, as one command that needs no administrator. Where there is neither pyenv nor uv, uv comes
+# by pip: that of the environment in folder $2 if given, as a system's own pip may refuse to install.
 how_to_get() {
+    local bin=${2:+$2/bin/}
     if command -v pyenv >/dev/null; then
         say "pyenv install $1"
     elif command -v uv >/dev/null; then
         say "uv python install $1"
     else
-        say "pip install uv && uv python install $1"
+        say "${bin}pip install uv && ${bin}uv python install $1"
     fi
 }
 
@@ -97,7 +99,7 @@ choose_environment() {
 # What is left out of the free environment, and the one line that adds it.
 say_what_is_left_out() {
     local get
-    get=$(how_to_get 3.10)
+    get=$(how_to_get 3.10 "$environment_dir")
     find_python 3.10 && get=""
     say "Left out: k2, and with it the k2 backend, lattice_mwer_loss and icefall (${why_free:-as asked})."
     say "To add it: ${get:+$get && }bash tools/setup.sh --environment full"
