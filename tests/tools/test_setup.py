@@ -124,9 +124,9 @@ def test_without_python_3_10_the_free_environment_says_what_it_leaves_out(machin
     done = machine.set_up()
     assert done.returncode == 0, done.stderr
     assert "Left out: k2" in done.stdout
-    assert (
-        "To add it: pip install uv && uv python install 3.10 && bash tools/setup.sh --environment full" in done.stdout
-    )
+    programs = machine.environments / ".venv-free" / "bin"
+    get = f"{programs}/pip install uv && {programs}/uv python install 3.10"
+    assert f"To add it: {get} && bash tools/setup.sh --environment full" in done.stdout
     calls = machine.pip_calls()
     assert all("constraints/free.txt" in call for call in calls)
     assert "k2" not in calls[-1].split("-e ")[-1].replace(str(ROOT), "")
