@@ -71,6 +71,8 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("risk", wfst_losses.TokenErrors()),
         ("estimator", "nbest"),
         ("temperature", 1.0),
+        ("nbest_scale", 1.0),
+        ("nbest_scale", 1.0),
         ("path_score", "sum"),
         ("baseline", "mean"),
         ("generator", None),
