@@ -72,7 +72,6 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("estimator", "nbest"),
         ("temperature", 1.0),
         ("nbest_scale", 1.0),
-        ("nbest_scale", 1.0),
         ("path_score", "sum"),
         ("baseline", "mean"),
         ("generator", None),
