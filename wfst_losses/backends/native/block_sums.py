@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from wfst_losses.backends.native.bands import Bands, Diagonals
 from wfst_losses.backends.native.inputs import Inputs, Scores
-from wfst_losses.backends.native.occupancy import add_up
+from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_reduction
 from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
 
@@ -253,21 +253,7 @@ def _forward(bands: Bands, graph: int, emissions: Floats, alpha: Floats, exponen
         for state in range(np.uint64(num_states)):
             row[here + state] *= emission[state]
         current = row
-    return _final_sum(bands, low, margin, num_states, current, before)
-
-
-@compiled
-def _final_sum(bands: Bands, low: int, margin: int, num_states: int, row: Floats, exponents: Ints) -> tuple[float, int]:
-    peak = 4 * _NOTHING
-    for state in range(num_states):
-        if row[margin + state] * bands.final_mantissas[low + state] > 0.0:
-            peak = max(peak, exponents[state] + exponent_of(row[margin + state]) + bands.final_exponents[low + state])
-    total = 0.0
-    for state in range(num_states):
-        product = row[margin + state] * bands.final_mantissas[low + state]
-        if product > 0.0:
-            total += product * power_of_two(exponents[state] + bands.final_exponents[low + state] - peak)
-    return total, peak
+    return final_sum(bands, low, current[margin : margin + num_states], before)
 
 
 @compiled

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from wfst_losses.backends.native.bands import Bands
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.compiled import compiled
+from wfst_losses.compiled.floats import exponent_of, power_of_two
 from wfst_losses.compiled.rows import write_softmax
 
 Ints = npt.NDArray[np.int64]
@@ -28,6 +29,21 @@ def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: S
         if (end - begin) % 2:
             even += shares[bands.by_column[end - 1]]
         occupancy[column - first] = factor * (even + odd)
+
+
+@compiled
+def final_sum(bands: Bands, low: int, row: Floats, exponents: Ints) -> tuple[float, int]:
+    """The sum over final states as a number and a power of two; ``low`` is the graph's first state."""
+    peak = -(2**60)
+    for state in range(len(row)):
+        if row[state] * bands.final_mantissas[low + state] > 0.0:
+            peak = max(peak, exponents[state] + exponent_of(row[state]) + bands.final_exponents[low + state])
+    total = 0.0
+    for state in range(len(row)):
+        product = row[state] * bands.final_mantissas[low + state]
+        if product > 0.0:
+            total += product * power_of_two(exponents[state] + bands.final_exponents[low + state] - peak)
+    return total, peak
 
 
 @compiled

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from wfst_losses.backends.native.bands import Bands, Diagonals
 from wfst_losses.backends.native.inputs import Inputs, Scores
-from wfst_losses.backends.native.occupancy import add_up
+from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_inline
 from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
 
@@ -152,20 +152,8 @@ def _forward(bands: Bands, graph: int, inputs: Inputs, utterance: int, keep: boo
             arrivals.exponents[place : place + num_states] = following.exponents[margin : margin + num_states]
         _close(bands.virtual, depth, graph, num_states, margin, following)
         current, following = following, current
-    return _log_total(bands, low, num_states, margin, current)
-
-
-@compiled
-def _log_total(bands: Bands, low: int, num_states: int, margin: int, sums: Work) -> float:
-    peak = 4 * _NOTHING
-    for state in range(num_states):
-        if sums.mantissas[margin + state] * bands.final_mantissas[low + state] > 0.0:
-            peak = max(peak, sums.exponents[margin + state] + bands.final_exponents[low + state])
-    total = 0.0
-    for state in range(num_states):
-        product = sums.mantissas[margin + state] * bands.final_mantissas[low + state]
-        if product > 0.0:
-            total += product * power_of_two(sums.exponents[margin + state] + bands.final_exponents[low + state] - peak)
+    here = slice(margin, margin + num_states)
+    total, peak = final_sum(bands, low, current.mantissas[here], current.exponents[here])
     return (math.log(total) + peak / LOG2_E) if total > 0.0 else -np.inf
 
 
