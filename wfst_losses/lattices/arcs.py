@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wfst_losses.differentiation import differentiated_once
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.lattices.prefix_tree import PrefixTree
@@ -150,7 +151,7 @@ class _SequenceScores(torch.autograd.Function):
         return torch.from_numpy(result).to(arc_scores.device, arc_scores.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiated_once
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One pass per utterance for all its sequences."""
         coefficients = gradients[0].detach().cpu().double().numpy()

@@ -12,6 +12,7 @@ import torch
 from topologies import GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.backends.reference import ReferenceBackend
+from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.paths import Paths
@@ -89,7 +90,7 @@ class _Sums(torch.autograd.Function):
         return torch.from_numpy(totals).to(scores.device, scores.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiated_once
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Occupancies, less the softmax where the network gave logits."""
         from wfst_losses.backends.native import occupancy

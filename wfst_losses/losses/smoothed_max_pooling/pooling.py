@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from wfst_losses.differentiation import differentiated_once
 from wfst_losses.losses.smoothed_max_pooling.domains import (
     DOMAINS,
     absence,
@@ -73,7 +73,7 @@ class ComplementPooling(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable
+    @differentiated_once
     def backward(ctx: Any, grad_losses: torch.Tensor) -> Any:
         """The gradient of the outside terms, recomputed, and that of the maxima."""
         scores, lengths, table, padding, log_values, frames, is_infinite = ctx.saved_tensors
@@ -120,7 +120,7 @@ class BackgroundPooling(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable
+    @differentiated_once
     def backward(ctx: Any, grad_losses: torch.Tensor) -> Any:
         """The gradient at the background, at the maxima and, for logits, of the softmax."""
         scores, log_sums, lengths, table, padding, log_values, frames, is_infinite = ctx.saved_tensors
