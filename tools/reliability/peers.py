@@ -100,6 +100,7 @@ def k2_mwer(
         num_paths,
         temperature,
         options.get("use_double_scores", True),
-        options.get("reduction", "none"),
+        # "none" would give a ragged tensor, a number per path.
+        "sum" if options["reduction"] == "none" else options["reduction"],
     )
     return _gradients(scores, losses)

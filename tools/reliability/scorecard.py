@@ -127,7 +127,7 @@ def run_entry(
     entry: Entry, call: Callable[..., Any], cases: list[Case], *, is_peer: bool = False
 ) -> list[dict[str, Any]]:
     """The outcome of each case of an entry; its good call comes first and has to succeed."""
-    if not (entry.has_threads or is_peer):
+    if not (entry.has_threads or entry.prints or is_peer):
         call(**entry.good())  # what is compiled or imported now is there in every fork
     good = run_alone(lambda: call(**entry.good()), SECONDS)
     if good.ended != "returned" or (good.printed and not entry.prints):
