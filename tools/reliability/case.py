@@ -66,12 +66,14 @@ class Defect:
         change: makes the spoilt value out of the good one.
         expected: what has to happen.
         others: further arguments that change with it, such as all of them for an empty batch.
+        is_ours: a rule that only this library has.
     """
 
     name: str
     change: Callable[[Any], Any]
     expected: Expectation
     others: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+    is_ours: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,19 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
+class Peer:
+    """Another library's answer to the same arguments.
+
+    Attributes:
+        call: as of `Entry`.
+        arguments: those it has too; others are not held against it, nor is that it takes rows as they come.
+    """
+
+    call: Callable[..., Any]
+    arguments: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """Something a user calls.
 
@@ -105,7 +120,7 @@ class Entry:
         good: makes the arguments of a good call.
         kinds: which table of defects each argument is taken through.
         skipped: defects, as (argument, name), that mean nothing here.
-        peers: other libraries' answer to the same arguments.
+        peers: other libraries, by name.
         aliases: other names that messages may give an argument.
         prints: whether its answer goes to stdout.
         has_threads: whether the call leaves threads behind, which forks would not survive.
@@ -116,7 +131,7 @@ class Entry:
     good: Callable[[], Arguments]
     kinds: dict[str, str]
     skipped: frozenset[tuple[str, str]] = frozenset()
-    peers: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    peers: dict[str, Peer] = dataclasses.field(default_factory=dict)
     aliases: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     prints: bool = False
     has_threads: bool = False

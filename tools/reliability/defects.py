@@ -72,10 +72,10 @@ NONFINITE = (
 )
 
 NORMALISED = (
-    Defect("probabilities", lambda x: x.exp(), refused("from", "probabilities")),
-    Defect("logits", lambda x: x + 2.0, refused("logits", "[0, 0]")),
-    Defect("an unnormalised row", put((1, 2), 0.0), refused("[1, 2]")),
-    Defect("a row of -inf", put((1, 2), -float("inf")), refused("[1, 2]")),
+    Defect("probabilities", lambda x: x.exp(), refused("from", "probabilities"), is_ours=True),
+    Defect("logits", lambda x: x + 2.0, refused("logits", "[0, 0]"), is_ours=True),
+    Defect("an unnormalised row", put((1, 2), 0.0), refused("[1, 2]"), is_ours=True),
+    Defect("a row of -inf", put((1, 2), -float("inf")), refused("[1, 2]"), is_ours=True),
 )
 
 LENGTHS = (

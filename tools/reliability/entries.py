@@ -8,7 +8,7 @@ from typing import Any
 
 import peers
 import torch
-from case import Arguments, Entry
+from case import Arguments, Entry, Peer
 from entries_of_graphs import get_graph_entries, made_of
 
 import wfst_losses
@@ -155,7 +155,10 @@ _POOLING = {
 
 def get_entries() -> list[Entry]:
     """Every entry that this environment can call."""
-    sequence_peers = {"torch": peers.torch_ctc} | ({"k2": peers.k2_ctc} if HAS_K2 else {})
+    sequences = frozenset({"log_probs", "targets", "input_lengths", "target_lengths", "reduction"})
+    sequence_peers = {"torch": Peer(peers.torch_ctc, sequences | {"blank", "zero_infinity"})}
+    if HAS_K2:
+        sequence_peers["k2"] = Peer(peers.k2_ctc, sequences)
     entries = [
         Entry("ctc_loss", loss_of(wfst_losses.ctc_loss), plain, _CTC, peers=sequence_peers),
         *(_ctc(backend) for backend in _BACKENDS),
@@ -254,6 +257,9 @@ def get_entries() -> list[Entry]:
     return entries
 
 
+K2_MWER = ("lattice", "ref_texts", "nbest_scale", "num_paths", "temperature", "use_double_scores", "reduction")
+
+
 def _lattice_mwer() -> Entry:
     def call(**arguments: Any) -> tuple[Any, Any]:
         scores = log_probs().requires_grad_()
@@ -281,4 +287,6 @@ def _lattice_mwer() -> Entry:
     def good() -> Arguments:
         return {"ref_texts": [[1, 2], [3, 3], [4]], "reduction": "none"}
 
-    return Entry("lattice_mwer_loss", call, good, kinds, peers={"k2": peers.k2_mwer}, has_threads=True)
+    return Entry(
+        "lattice_mwer_loss", call, good, kinds, peers={"k2": Peer(peers.k2_mwer, frozenset(K2_MWER))}, has_threads=True
+    )

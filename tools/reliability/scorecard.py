@@ -47,6 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--entry", help="only entries whose name holds this; shows each case")
     parser.add_argument("--peers", action="store_true", help="torch and k2 too, where they take the same arguments")
     parser.add_argument("--output", type=Path, help="write all outcomes as JSON")
+    parser.add_argument("--table", type=Path, help="write the table too, as docs/results/reliability.md has it")
     return parser
 
 
@@ -73,7 +74,9 @@ def classify(case: Case, outcome: Outcome, good: Outcome, *, is_peer: bool = Fal
         return "death"
     if isinstance(case.defect.expected, Refused):
         if outcome.ended == "returned":
-            return "silent"
+            # NaN or inf is no refusal, but it can be seen.
+            is_seen = outcome.values is not None and not np.isfinite(outcome.values).all()
+            return "unclear" if is_peer and is_seen else "silent"
         return "clear" if _is_clear(case, outcome, case.defect.expected, is_peer=is_peer) else "unclear"
     if isinstance(case.defect.expected, Noticed) and outcome.ended == "raised":
         return "clear" if _is_clear(case, outcome, case.defect.expected, is_peer=is_peer) else "unclear"
@@ -171,7 +174,7 @@ def is_good(records: list[dict[str, Any]]) -> bool:
 
 
 def to_markdown(results: dict[str, list[dict[str, Any]]]) -> str:
-    """A row per library and group of entries."""
+    """A row per library."""
     lines = ["| library | cases | " + " | ".join(OUTCOMES) + " |", "|---|" + "---|" * (len(OUTCOMES) + 1)]
     for name, records in results.items():
         cells = [str(len(records)), *(str(number) for number in count(records).values())]
@@ -185,8 +188,9 @@ def run(entries: list[Entry], *, with_peers: bool) -> dict[str, list[dict[str, A
     for entry in entries:
         cases = get_cases([entry])
         results["wfst-losses"] += run_entry(entry, entry.call, cases)
-        for peer, call in entry.peers.items() if with_peers else ():
-            results[peer] += run_entry(entry, call, cases, is_peer=True)
+        for name, peer in entry.peers.items() if with_peers else ():
+            shared = [case for case in cases if case.argument in peer.arguments and not case.defect.is_ours]
+            results[name] += run_entry(entry, peer.call, shared, is_peer=True)
     return dict(results)
 
 
@@ -203,6 +207,8 @@ def main() -> int:
             place = f"{record['entry']} | {record['argument']} | {record['defect']}"
             print(f"{record['outcome']:8} {place}: {record['error']} {record['message']:.200}")
     print(to_markdown(results))
+    if args.table:
+        args.table.write_text(to_markdown(results) + "\n", encoding="utf-8")
     if args.output:
         args.output.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return 0 if is_good(ours) else 1
