@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,11 @@ def read_emissions(
 def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
     """``(B, T)`` the log-sum of each live row, 0 elsewhere."""
     frames = np.arange(scores.shape[1])
+    if scores.device.type == "cuda" and importlib.util.find_spec("triton"):
+        from wfst_losses.compiled import cuda_rows
+
+        found = cuda_rows.row_log_sums(scores, torch.as_tensor(lengths, dtype=torch.int32, device=scores.device))
+        return np.asarray(found.cpu().numpy())
     if scores.device.type != "cpu":
         sums = torch.logsumexp(scores, dim=2).cpu().numpy()
         return np.where(frames[None, :] < lengths[:, None], sums, 0)

@@ -17,6 +17,8 @@ BACKENDS: dict[str, str] = {
 }
 """Where each backend lies; imported on first use, so that what one needs never stops the others."""
 
+_NATIVE_NEEDS = {"cpu": ("numba",), "cuda": ("numba", "triton")}
+
 
 @functools.cache
 def _load(name: str) -> AbstractBackend:
@@ -26,14 +28,17 @@ def _load(name: str) -> AbstractBackend:
 
 
 def get_backend(name: str, device: torch.device) -> AbstractBackend:
-    """The backend of that name; "auto" is the fastest exact one for the device: native on CPUs, else reference.
+    """The backend of that name; "auto" is the fastest exact one for the device: native where there is one, else reference.
+
+    Native needs numba on CPUs, numba and Triton on CUDA; Triton comes with torch there.
 
     Raises:
         ValueError: for an unknown name.
         ModuleNotFoundError: for a backend whose package is missing, saying how to install it.
     """
     if name == "auto":
-        name = "native" if device.type == "cpu" and importlib.util.find_spec("numba") else "reference"
+        needed = _NATIVE_NEEDS.get(device.type)
+        name = "native" if needed and all(importlib.util.find_spec(package) for package in needed) else "reference"
     if not isinstance(name, str) or name not in BACKENDS:
         raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     return _load(name)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.backends.backend import AbstractBackend, GraphScores
+from wfst_losses.backends.native import cuda
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
@@ -20,10 +21,11 @@ from wfst_losses.graphs.paths import Paths
 
 @dataclasses.dataclass(frozen=True)
 class NativeBackend(AbstractBackend):
-    """Exact forward-backward on the graphs themselves, compiled for the CPU by numba.
+    """Exact forward-backward on the graphs themselves, compiled by numba for the CPU and by Triton for CUDA.
 
-    Sums are float64 whatever the emissions; each state's sum has an exponent of its own, so that nothing underflows.
-    Results do not depend on the number of threads, nor on how a batch is ordered or split.
+    On the CPU sums are float64 whatever the emissions; each state's sum has an exponent of its own, so that nothing
+    underflows. Results do not depend on the number of threads, nor on how a batch is ordered or split. For CUDA see
+    `wfst_losses.backends.native.cuda`; sampling and best paths are the CPU's there too.
     """
 
     name = "native"
@@ -33,10 +35,24 @@ class NativeBackend(AbstractBackend):
         if not emissions.is_finite:
             # Compiled sums compare numbers, which NaN defies; the definition passes it on.
             return ReferenceBackend().total_scores(graphs, emissions, utterances)
+        if cuda.applies(emissions.scores):
+            from wfst_losses.backends.native.cuda import sums
+
+            return sums.total_scores(graphs, emissions, utterances)
         result: torch.Tensor = _Sums.apply(  # type: ignore[no-untyped-call]
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
         )
         return result
+
+    def shared_total_scores(
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+    ) -> torch.Tensor:
+        """On CUDA all utterances side by side over the one graph."""
+        if scores is None and emissions.is_finite and cuda.applies(emissions.scores):
+            from wfst_losses.backends.native.cuda import sums
+
+            return sums.shared_total_scores(graph, emissions)
+        return super().shared_total_scores(graph, emissions, scores)
 
     def sample_paths(
         self,

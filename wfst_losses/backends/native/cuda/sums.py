@@ -1,0 +1,124 @@
+"""Log-sums of graphs over emissions on the device, differentiated with respect to the network's output."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import triton
+
+from topologies import GraphBatch
+from wfst_losses.backends.native.cuda import columns
+from wfst_losses.backends.native.cuda.layout import Layout, lay_out, lay_out_shared
+from wfst_losses.backends.native.cuda.passes import Found, Readers, column_grid, log_passes, scaled_passes
+from wfst_losses.differentiation import differentiated_once
+from wfst_losses.emissions import Emissions
+
+_LARGEST_SCORE = {torch.float32: 40.0, torch.float64: 300.0}
+"""Graph scores, nats, whose exponentials leave scaled sums room to move in."""
+
+
+def total_scores(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
+    """``(G,)`` log-sums of graphs, each over its own utterance."""
+    layout = lay_out(graphs, emissions.scores.device)
+    return _apply(layout, emissions, utterances.numpy(), shared=False)
+
+
+def shared_total_scores(graph: GraphBatch, emissions: Emissions) -> torch.Tensor:
+    """``(B,)`` log-sums of one graph over all utterances."""
+    layout = lay_out_shared(graph, emissions.scores.device)
+    return _apply(layout, emissions, np.arange(emissions.num_utterances), shared=True)
+
+
+def _apply(layout: Layout, emissions: Emissions, utterances: npt.NDArray[Any], *, shared: bool) -> torch.Tensor:
+    device = emissions.scores.device
+    lengths = np.asarray(emissions.input_lengths)[utterances]
+    readers = Readers(
+        torch.as_tensor(utterances, dtype=torch.int32, device=device),
+        torch.as_tensor(lengths, dtype=torch.int32, device=device),
+        int(lengths.max(initial=0)),
+        shared,
+    )
+    result: torch.Tensor = _Sums.apply(emissions.scores, emissions, layout, readers, ranks(utterances))  # type: ignore[no-untyped-call]
+    return result
+
+
+def ranks(utterances: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Of each reader, how many before it read the same utterance."""
+    order = np.argsort(utterances, kind="stable")
+    ordered = utterances[order]
+    found = np.empty(len(utterances), dtype=np.int32)
+    found[order] = np.arange(len(utterances)) - np.searchsorted(ordered, ordered)
+    return found
+
+
+class _Sums(torch.autograd.Function):
+    """Sums and occupancies now; the backward pass writes each gradient row."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, scores: torch.Tensor, emissions: Emissions, layout: Layout, readers: Readers, order: Any
+    ) -> torch.Tensor:
+        """``(R,)`` log-sums."""
+        log_sums = torch.as_tensor(np.asarray(emissions.log_sums), device=scores.device)
+        found = _find(layout, readers, scores.detach(), log_sums, needs_occupancies=scores.requires_grad)
+        ctx.kept = (layout, readers, found, log_sums, order, emissions.is_logits)
+        ctx.save_for_backward(scores)
+        return found.totals.to(scores.dtype)
+
+    @staticmethod
+    @differentiated_once
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Occupancies, less the softmax where the network gave logits."""
+        layout, readers, found, log_sums, order, is_logits = ctx.kept
+        (scores,) = ctx.saved_tensors
+        num_utterances, num_frames, num_labels = scores.shape
+        gradient = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
+        # An impossible graph has no occupancy.
+        coefficients = torch.where(torch.isfinite(found.totals), gradients[0].double(), torch.zeros_like(found.totals))
+        if not gradient.numel():
+            return gradient, None, None, None, None
+        # Readers of one utterance are added one rank after the other: always in the same order.
+        rank_of_reader = torch.as_tensor(order, device=scores.device)
+        num_ranks = int(order.max(initial=-1)) + 1
+        sums = torch.zeros(num_utterances, dtype=torch.float64, device=scores.device)
+        lengths = torch.zeros(num_utterances, dtype=torch.int32, device=scores.device)
+        lengths[readers.utterances.long()] = readers.lengths
+        for rank in range(num_ranks):
+            chosen = (rank_of_reader == rank).nonzero()[:, 0]
+            sums[readers.utterances[chosen].long()] += coefficients[chosen]
+        block = min(1024, triton.next_power_of_2(num_labels))
+        columns.write_softmax[(num_utterances * num_frames, triton.cdiv(num_labels, block))](
+            gradient, scores, log_sums, lengths, sums.to(scores.dtype), *scores.stride(), num_frames, num_labels,
+            IS_LOGITS=is_logits, LABELS=block,
+        )  # fmt: skip
+        grid, tiles = column_grid(layout, readers)
+        for rank in range(num_ranks if found.occupancies.numel() else 0):
+            columns.add_occupancies[grid](
+                gradient, found.occupancies, layout.column_labels, layout.column_graphs, rank_of_reader,
+                coefficients.to(scores.dtype), readers.lengths, readers.utterances,
+                rank, num_frames, num_labels, readers.num_lanes, layout.num_columns, SHARED=readers.shared, **tiles,
+            )  # fmt: skip
+        return gradient, None, None, None, None
+
+
+def _find(
+    layout: Layout, readers: Readers, scores: torch.Tensor, log_sums: torch.Tensor, *, needs_occupancies: bool
+) -> Found:
+    """Scaled sums where one graph is shared, log-sums for the readers that those may have failed and for all else."""
+    is_tame = layout.largest_score <= _LARGEST_SCORE[scores.dtype]
+    if not readers.shared or not is_tame or not len(readers):
+        return log_passes(layout, readers, scores, log_sums, needs_occupancies=needs_occupancies)
+    found = scaled_passes(layout, readers, scores, log_sums)
+    again = found.lost.nonzero()[:, 0]
+    if len(again):
+        lengths = readers.lengths[again]
+        some = Readers(readers.utterances[again], lengths, int(lengths.max()), shared=True)
+        exact = log_passes(layout, some, scores, log_sums, needs_occupancies=needs_occupancies)
+        found.totals[again] = exact.totals
+        if found.occupancies is not None and exact.occupancies is not None:
+            found.occupancies[: some.num_frames, :, again] = exact.occupancies
+    return found if needs_occupancies else dataclasses.replace(found, occupancies=None)
