@@ -13,6 +13,8 @@ from wfst_losses.backends.native.cuda import columns, frame_sums
 from wfst_losses.backends.native.cuda.layout import Layout, Rows
 
 _LN_2 = math.log(2.0)
+SHARED_ROWS = 1
+"""Rows of a shared graph per program: the lanes fill it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ class _Tiles:
             return cls(rows=64, arcs=4, lanes=1)
         lanes = min(64, triton.next_power_of_2(readers.num_lanes))
         mean = len(rows.arc_slots) / max(1, len(rows.slots))
-        return cls(rows=1, arcs=min(16, max(2, triton.next_power_of_2(math.ceil(mean)))), lanes=lanes)
+        return cls(rows=SHARED_ROWS, arcs=min(16, max(2, triton.next_power_of_2(math.ceil(mean)))), lanes=lanes)
 
 
 def log_passes(

@@ -44,7 +44,7 @@ class Sweep(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-def sweep(nodes: Nodes, *, forwards: bool, longest_row: int = LONGEST_ROW) -> Sweep:
+def sweep(nodes: Nodes, *, forwards: bool) -> Sweep:
     """The rows of one direction."""
     num_nodes = len(nodes.levels)
     ends, others = (nodes.destinations, nodes.sources) if forwards else (nodes.sources, nodes.destinations)
@@ -61,10 +61,10 @@ def sweep(nodes: Nodes, *, forwards: bool, longest_row: int = LONGEST_ROW) -> Sw
         for first, last in zip(steps[:-1], steps[1:], strict=True)
     )
     whole = Sweep(num_nodes, slots, begins, others[order], nodes.scores[order], stages)
-    return _in_parts(whole, longest_row) if np.diff(begins).max(initial=0) > longest_row else whole
+    return _in_parts(whole) if np.diff(begins).max(initial=0) > LONGEST_ROW else whole
 
 
-def _in_parts(whole: Sweep, longest_row: int) -> Sweep:
+def _in_parts(whole: Sweep) -> Sweep:
     """The same sums with no long row: before the stage of a row that is too long comes one with its parts."""
     slots: list[Ints] = []
     lengths: list[Ints] = []
@@ -81,15 +81,15 @@ def _in_parts(whole: Sweep, longest_row: int) -> Sweep:
     for stage in whole.stages:
         begins = whole.begins[stage.first : stage.last + 1]
         length = np.diff(begins)
-        is_long = length > longest_row
-        num_parts = np.where(is_long, -(-length // longest_row), 0)
+        is_long = length > LONGEST_ROW
+        num_parts = np.where(is_long, -(-length // LONGEST_ROW), 0)
         arcs = slice(begins[0], begins[-1])
         taken, scores = whole.arc_slots[arcs], whole.arc_scores[arcs]
         in_part = np.repeat(is_long, length)
         owner, part = ranges(np.zeros_like(num_parts), num_parts)
         parts = num_slots + np.arange(len(owner))
         if len(parts):
-            sizes = np.minimum(length[owner] - part * longest_row, longest_row)
+            sizes = np.minimum(length[owner] - part * LONGEST_ROW, LONGEST_ROW)
             done = stages[-1].last if stages else 0
             add(Stage(done, done + len(parts), stage.reads), parts, sizes, taken[in_part], scores[in_part])
         num_slots += len(parts)
