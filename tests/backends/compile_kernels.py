@@ -14,12 +14,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from wfst_losses.backends.native.cuda import columns, frame_sums
+from wfst_losses.backends.native.cuda import columns, frame_sums, graph_sums
 from wfst_losses.compiled import cuda_rows
 
-MODULES = (columns, frame_sums, cuda_rows)
+MODULES = (columns, frame_sums, graph_sums, cuda_rows)
 INDICES = {
     *("row_slots", "row_begins", "arc_slots", "labels", "slot_readers", "lengths", "utterances", "exponents"),
+    *("reading_splits", "virtual_splits", "arc_nodes", "levels"),
     *("column_begins", "column_readers", "column_labels", "reader_ranks"),
 }
 SEPARATE = {"SHARED": False, "LOG": True}
@@ -31,6 +32,8 @@ FRAME_SUMS = [SEPARATE | ROWS_OF_ONE, SHARED | ROWS_OF_MANY, AGAIN | ROWS_OF_MAN
 FORMS: dict[str, list[dict[str, Any]]] = {
     "sum_suffixes": [form | {"READS": False} for form in FRAME_SUMS],
     "sum_prefixes": [form | {"READS": reads} for form in FRAME_SUMS for reads in (False, True)],
+    "sum_suffixes_of_graphs": [{"NODES": 256, "ARCS": 4}, {"NODES": 1024, "ARCS": 4}],
+    "sum_prefixes_of_graphs": [{"NODES": 256, "ARCS": 4}, {"NODES": 1024, "ARCS": 4}],
     "write_factors": [{"LANES": 16, "LABELS": 64}],
     "sum_frames": [{"NODES": 32, "LANES": 64}],
     "sum_columns": [
@@ -49,7 +52,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
 
 def signature(names: list[str], form: dict[str, Any]) -> dict[str, str]:
     """What each argument is: log-sums are float64 over float32 scores, scaled sums float32 throughout."""
-    sums = "*fp64" if form.get("LOG") else "*fp32"
+    sums = "*fp64" if form.get("LOG") or "NODES" in form and "ARCS" in form else "*fp32"
     kinds = {name: "*fp32" for name in ("scores", "log_sums", "occupancies", "gradient", "coefficients", "sums")}
     kinds |= dict.fromkeys(INDICES, "*i32") | dict.fromkeys(form, "constexpr")
     kinds |= dict.fromkeys(("stride_b", "stride_t", "stride_v", "frame", "first_row", "last_row", "rank"), "i32")

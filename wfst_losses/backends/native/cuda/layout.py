@@ -11,6 +11,7 @@ import torch
 from topologies import GraphBatch
 from wfst_losses.backends.native.cuda.nodes import Ints, Nodes, number_nodes
 from wfst_losses.backends.native.cuda.sweeps import Stage, sweep
+from wfst_losses.backends.native.cuda.tables import Tables, tabulate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Layout:
         column_labels, column_begins, column_graphs: nodes of one graph and label are one column, and neighbours.
         backwards, forwards: the sweeps.
         largest_score: the largest absolute value of finite scores.
+        tables: where each graph is small enough for one program.
     """
 
     num_graphs: int
@@ -51,6 +53,7 @@ class Layout:
     backwards: Rows
     forwards: Rows
     largest_score: float
+    tables: Tables | None
 
     @property
     def num_columns(self) -> int:
@@ -61,10 +64,10 @@ class Layout:
 @functools.lru_cache(maxsize=8)
 def lay_out_shared(graph: GraphBatch, device: torch.device) -> Layout:
     """`lay_out`, kept between calls: a denominator is the same one every time."""
-    return lay_out(graph, device)
+    return lay_out(graph, device, is_shared=True)
 
 
-def lay_out(graphs: GraphBatch, device: torch.device) -> Layout:
+def lay_out(graphs: GraphBatch, device: torch.device, *, is_shared: bool = False) -> Layout:
     """The layout of a batch of graphs."""
     nodes = number_nodes(graphs)
 
@@ -88,6 +91,7 @@ def lay_out(graphs: GraphBatch, device: torch.device) -> Layout:
         backwards=_rows(nodes, device, forwards=False),
         forwards=_rows(nodes, device, forwards=True),
         largest_score=float(np.abs(finite[np.isfinite(finite)]).max(initial=0.0)),
+        tables=None if is_shared else tabulate(nodes, graphs.num_graphs, device),
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 import triton
 
-from wfst_losses.backends.native.cuda import columns, frame_sums
+from wfst_losses.backends.native.cuda import columns, frame_sums, graph_sums
 from wfst_losses.backends.native.cuda.layout import Layout, Rows
+from wfst_losses.backends.native.cuda.tables import Tables
 
 _LN_2 = math.log(2.0)
 SHARED_ROWS = 1
@@ -85,6 +86,10 @@ def log_passes(
     """Log-sums in float64, exact for any graph and any scores."""
     shifts = log_sums[:, : readers.num_frames].contiguous()
     passes = _Passes(layout, readers, (scores, shifts, scores.stride()), is_log=True, dtype=torch.float64)
+    if layout.tables is not None:
+        totals, shares = _walk(layout, layout.tables, passes, needs_occupancies=needs_occupancies)
+        occupancies = passes.sum_columns(shares, totals, scores.dtype) if needs_occupancies else None
+        return Found(totals, occupancies, torch.zeros_like(totals, dtype=torch.bool))
     suffixes = passes.sum_suffixes()
     totals = passes.read_starts(suffixes)
     occupancies = None
@@ -92,6 +97,30 @@ def log_passes(
         passes.sum_prefixes(suffixes)
         occupancies = passes.sum_columns(suffixes, totals, scores.dtype)
     return Found(totals, occupancies, torch.zeros_like(totals, dtype=torch.bool))
+
+
+def _walk(
+    layout: Layout, tables: Tables, passes: _Passes, *, needs_occupancies: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Totals and shares of small graphs, one launch for each direction."""
+    readers, sizes = passes.readers, (layout.num_reading, tables.num_levels, passes.readers.num_frames)
+    # Rows beyond a graph's own length are neither written nor read.
+    shares = torch.empty(readers.num_frames + 1, layout.num_reading, dtype=torch.float64, device=passes.device)
+    totals = torch.empty(len(readers), dtype=torch.float64, device=passes.device)
+    splits, nodes = (tables.reading_splits, tables.virtual_splits), (layout.labels, tables.levels)
+    for table in (tables.backwards, tables.forwards)[: 2 if needs_occupancies else 1]:
+        arcs, num_warps = (table.arc_nodes, table.arc_scores), min(8, max(1, tables.size * table.width // 256))
+        tile: dict[str, int] = {"NODES": tables.size, "ARCS": table.width, "num_warps": num_warps}
+        if table is tables.backwards:
+            graph_sums.sum_suffixes_of_graphs[(len(readers),)](
+                shares, totals, *splits, *arcs, *nodes, tables.final_scores, tables.start_scores,
+                *passes.read, *sizes, **tile,
+            )  # fmt: skip
+        else:
+            graph_sums.sum_prefixes_of_graphs[(len(readers),)](
+                shares, *splits, *arcs, *nodes, tables.start_scores, *passes.read, *sizes, **tile
+            )
+    return totals, shares
 
 
 def scaled_passes(
