@@ -28,10 +28,12 @@ describe_environment() {
     case $1 in
         full)
             folder=.venv versions=(3.10)
-            extras=torch,k2,openfst,digits,speech,icefall,dev ;;
+            extras=torch,k2,openfst,digits,speech,icefall,dev packages=() ;;
         free)
             folder=.venv-free versions=(3.11 3.12 3.13 3.10)
-            extras=torch,openfst,digits,speech,icefall,dev ;;
+            extras=torch,openfst,digits,speech,icefall,dev
+            # It comes with torch for CUDA alone; its interpreter runs the CUDA kernels of the tests anywhere on Linux.
+            packages=(triton) && [[ $(uname -s) == Linux ]] || packages=() ;;
         *) die "--environment is $1, expected full or free" ;;
     esac
     environment=$1
@@ -179,7 +181,7 @@ install_packages() {
     "$python" -m pip install "${quiet[@]}" --retries 1 --timeout 20 -c "$constraints" -U pip setuptools wheel hatchling ||
         die "pip gets no packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
     [[ -n $(installed torch) ]] || announce_download
-    "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "${root_dir}[$extras]" ||
+    "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "${root_dir}[$extras]" "${packages[@]}" ||
         die "pip could not install the packages (see above); the same command goes on from here"
     "$python" -c 'import torch, topologies, wfst_losses' ||
         die "the environment does not work (see above): build it anew with --fresh"

@@ -52,8 +52,8 @@ FORMS: dict[str, list[dict[str, Any]]] = {
 
 def signature(names: list[str], form: dict[str, Any]) -> dict[str, str]:
     """What each argument is: log-sums are float64 over float32 scores, scaled sums float32 throughout."""
-    sums = "*fp64" if form.get("LOG") or "NODES" in form and "ARCS" in form else "*fp32"
-    kinds = {name: "*fp32" for name in ("scores", "log_sums", "occupancies", "gradient", "coefficients", "sums")}
+    sums = "*fp64" if form.get("LOG") or form.keys() == {"NODES", "ARCS"} else "*fp32"
+    kinds = dict.fromkeys(("scores", "log_sums", "occupancies", "gradient", "coefficients", "sums"), "*fp32")
     kinds |= dict.fromkeys(INDICES, "*i32") | dict.fromkeys(form, "constexpr")
     kinds |= dict.fromkeys(("stride_b", "stride_t", "stride_v", "frame", "first_row", "last_row", "rank"), "i32")
     return {name: kinds.get(name, "i32" if name.startswith("num_") else sums) for name in names}

@@ -1,10 +1,11 @@
-"""The native backend's Triton kernels, on CPU tensors in Triton's interpreter; compiled for a GPU that need not be here.
+"""The native backend's Triton kernels: on CPU tensors in Triton's interpreter, and through the compiler for a GPU.
 
 The interpreter shows wrong sums. It shows neither races nor barriers: ``tools/benchmarks/gpu.py`` compares on a GPU.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -126,13 +127,22 @@ def test_mmi_vectors(case: dict[str, Any], dtype: torch.dtype) -> None:
     parts=st.lists(graphs(num_labels=NUM_LABELS), min_size=1, max_size=5),
     data=st.data(),
     dtype=st.sampled_from(list(TOLERANCE)),
+    most_nodes=st.sampled_from([0, 1024]),
 )
-@hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-def test_any_graphs(native: AbstractBackend, parts: list[Graph], data: st.DataObject, dtype: torch.dtype) -> None:
+@hypothesis.settings(max_examples=16, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_any_graphs(
+    native: AbstractBackend, parts: list[Graph], data: st.DataObject, dtype: torch.dtype, most_nodes: int
+) -> None:
+    from wfst_losses.backends.native.cuda import tables
+
     utterances = sorted(data.draw(st.lists(st.integers(0, 2), min_size=len(parts), max_size=len(parts))))
     log_probs = random_log_probs(data.draw(st.integers(0, 1000)), 3, 4, NUM_LABELS)
     leaves = [log_probs.to(dtype).requires_grad_(), log_probs.clone().requires_grad_()]
-    found = native.total_scores(GraphBatch.from_graphs(parts), emissions_of(leaves[0], LENGTHS), torch.tensor(utterances))
+    with pytest.MonkeyPatch.context() as patch:
+        # Large graphs go frame by frame, small ones in one launch.
+        patch.setattr(tables, "MOST_NODES", most_nodes)
+        emissions = emissions_of(leaves[0], LENGTHS)
+        found = native.total_scores(GraphBatch.from_graphs(parts), emissions, torch.tensor(utterances))
     wanted = torch.stack(
         [
             enumerated_total(part, leaves[1][utterance, : LENGTHS[utterance]])
@@ -142,12 +152,16 @@ def test_any_graphs(native: AbstractBackend, parts: list[Graph], data: st.DataOb
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2 * TOLERANCE[dtype])
     weights = torch.arange(1.0, 1.0 + len(parts), dtype=torch.float64)
-    gradients = [gradient(values.double() * weights, leaf) for values, leaf in zip((found, wanted), leaves, strict=True)]
+    gradients = [
+        gradient(values.double() * weights, leaf) for values, leaf in zip((found, wanted), leaves, strict=True)
+    ]
     torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=0, atol=20 * TOLERANCE[dtype])
 
 
-@hypothesis.given(graph=graphs(num_labels=NUM_LABELS), seed=st.integers(0, 1000), dtype=st.sampled_from(list(TOLERANCE)))
-@hypothesis.settings(max_examples=20, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(
+    graph=graphs(num_labels=NUM_LABELS), seed=st.integers(0, 1000), dtype=st.sampled_from(list(TOLERANCE))
+)
+@hypothesis.settings(max_examples=12, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_any_shared_graph(native: AbstractBackend, graph: Graph, seed: int, dtype: torch.dtype) -> None:
     log_probs = random_log_probs(seed, 3, 4, NUM_LABELS)
     leaves = [log_probs.to(dtype).requires_grad_(), log_probs.clone().requires_grad_()]
@@ -172,7 +186,9 @@ def test_long_rows_small_tiles_and_ragged_utterances(
     for utterance, length in enumerate(lengths):
         scores[utterance, length:] = torch.nan
     leaves = [scores.to(dtype).requires_grad_(), scores.clone().requires_grad_()]
-    wanted = get_backend("reference", CPU).shared_total_scores(graph, emissions_of(leaves[1], lengths, from_logits=from_logits))
+    wanted = get_backend("reference", CPU).shared_total_scores(
+        graph, emissions_of(leaves[1], lengths, from_logits=from_logits)
+    )
     wanted_gradient = gradient(wanted, leaves[1])
     for longest, rows in ((2, 1), (3, 16)):
         monkeypatch.setattr(sweeps, "LONGEST_ROW", longest)
@@ -221,10 +237,12 @@ def test_scaled_sums_that_lose_paths_are_found_and_summed_again(
 
 @pytest.mark.parametrize("score", [90.0, -90.0])
 def test_graph_scores_out_of_the_range_of_scaled_sums(native: AbstractBackend, score: float) -> None:
-    graph = Graph(*TWO_WAYS[:4], np.array([0, score, 0, -score], dtype=np.float32), TWO_WAYS.final_score)
+    graph = dataclasses.replace(TWO_WAYS, score=np.array([0, score, 0, -score], dtype=np.float32))
     log_probs = random_log_probs(2, 2, 4, 2).float()
     found = native.shared_total_scores(one(graph), emissions_of(log_probs, [4, 3]))
-    wanted = [float(enumerated_total(graph, row[:length].double())) for row, length in zip(log_probs, [4, 3], strict=True)]
+    wanted = [
+        float(enumerated_total(graph, row[:length].double())) for row, length in zip(log_probs, [4, 3], strict=True)
+    ]
     assert found.tolist() == pytest.approx(wanted, rel=1e-6)
 
 
@@ -248,7 +266,9 @@ def test_impossible_targets_are_values(native: AbstractBackend) -> None:
     (found,) = torch.autograd.grad(losses.sum(), logits)
     assert bool(found.isfinite().all())
     assert found.flatten(1).any(1).tolist() == [False, True, False, False]
-    empty = one(Graph(*[np.empty(0, dtype=np.int32)] * 4, np.empty(0, dtype=np.float32), np.full(1, -np.inf, np.float32)))
+    empty = one(
+        Graph(*[np.empty(0, dtype=np.int32)] * 4, np.empty(0, dtype=np.float32), np.full(1, -np.inf, np.float32))
+    )
     assert native.shared_total_scores(empty, emissions_of(logits, [4, 4, 3, 0])).tolist() == [-torch.inf] * 4
 
 

@@ -44,6 +44,8 @@ def totals(tmp_path: Path, cases: str, *, environment: str = "full", pytest_stat
         (PASSED + skipped("could not import 'numba'"), "full", 0, 1, "full: 1 passed, 1 failed, 0 skipped"),
         (PASSED + skipped("could not import 'k2'"), "free", 0, 0, "free: 1 passed, 0 failed, 1 skipped"),
         (PASSED + skipped("could not import 'lhotse'"), "free", 0, 1, "free: 1 passed, 1 failed, 0 skipped"),
+        (PASSED + skipped("triton is not installed"), "free", 0, 1, "free: 1 passed, 1 failed, 0 skipped"),
+        (PASSED + skipped("triton is not installed"), "full", 0, 0, "full: 1 passed, 0 failed, 1 skipped"),
         (PASSED + skipped("needs a GPU"), "full", 0, 0, "full: 1 passed, 0 failed, 1 skipped"),
         (PASSED, "full", 3, 1, "full: 1 passed, 1 failed, 0 skipped"),
         ("", "full", 5, 1, "full: 0 passed, 1 failed, 0 skipped"),

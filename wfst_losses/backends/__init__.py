@@ -28,7 +28,7 @@ def _load(name: str) -> AbstractBackend:
 
 
 def get_backend(name: str, device: torch.device) -> AbstractBackend:
-    """The backend of that name; "auto" is the fastest exact one for the device: native where there is one, else reference.
+    """The backend of that name; "auto" is the fastest exact one: native where the device has one, else reference.
 
     Native needs numba on CPUs, numba and Triton on CUDA; Triton comes with torch there.
 

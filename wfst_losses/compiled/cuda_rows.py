@@ -32,7 +32,7 @@ def _write_log_sums(
     stride_v: tl.tensor,
     num_frames: tl.tensor,
     num_labels: tl.tensor,
-    LABELS: tl.constexpr,  # noqa: N803 - Triton's way to write constants
+    LABELS: tl.constexpr,
 ) -> None:
     """One program per row, running maxima and sums over blocks of labels; NaN and +inf pass into the sum."""
     utterance, frame = tl.program_id(0) // num_frames, tl.program_id(0) % num_frames

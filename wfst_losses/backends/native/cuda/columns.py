@@ -18,13 +18,12 @@ def write_factors(
     stride_b: tl.tensor,
     stride_t: tl.tensor,
     stride_v: tl.tensor,
-    num_frames: tl.tensor,
     num_labels: tl.tensor,
     num_lanes: tl.tensor,
-    LANES: tl.constexpr,  # noqa: N803 - Triton's way to write constants
-    LABELS: tl.constexpr,  # noqa: N803
+    LANES: tl.constexpr,
+    LABELS: tl.constexpr,
 ) -> None:
-    """``factors[t, v, lane] = e^(score - peak)``, 0 in frames that are not live; ``peaks[t, lane]`` the row's maximum."""
+    """``factors[t, v, lane] = e^(score - peak)``, ``peaks[t, lane]`` the row's maximum; 0 in frames that are not live."""
     frame = tl.program_id(0)
     lanes = tl.program_id(1) * LANES + tl.arange(0, LANES)
     is_lane = lanes < num_lanes
@@ -55,8 +54,8 @@ def sum_frames(
     masses: tl.tensor,
     num_reading: tl.tensor,
     num_lanes: tl.tensor,
-    NODES: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
+    NODES: tl.constexpr,
+    LANES: tl.constexpr,
 ) -> None:
     """``masses[t, lane]``, the sum over all nodes of the scaled shares of frame ``t``, 1..T."""
     frame = tl.program_id(0)
@@ -83,10 +82,10 @@ def sum_columns(
     num_reading: tl.tensor,
     num_lanes: tl.tensor,
     num_columns: tl.tensor,
-    SHARED: tl.constexpr,  # noqa: N803
-    LOG: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
+    SHARED: tl.constexpr,
+    LOG: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    LANES: tl.constexpr,
 ) -> None:
     """``occupancies[t, column, lane]``: the column's nodes are neighbours, so each sum is one walk over them.
 
@@ -140,8 +139,8 @@ def write_softmax(
     stride_v: tl.tensor,
     num_frames: tl.tensor,
     num_labels: tl.tensor,
-    IS_LOGITS: tl.constexpr,  # noqa: N803
-    LABELS: tl.constexpr,  # noqa: N803
+    IS_LOGITS: tl.constexpr,
+    LABELS: tl.constexpr,
 ) -> None:
     """``gradient[b, t] = -coefficient_b * softmax``, where scores are logits and the frame is live; else 0."""
     utterance, frame = tl.program_id(0) // num_frames, tl.program_id(0) % num_frames
@@ -176,9 +175,9 @@ def add_occupancies(
     num_labels: tl.tensor,
     num_lanes: tl.tensor,
     num_columns: tl.tensor,
-    SHARED: tl.constexpr,  # noqa: N803
-    COLUMNS: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
+    SHARED: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    LANES: tl.constexpr,
 ) -> None:
     """Add ``coefficient * occupancy`` of the readers of one rank: no two of them read the same utterance."""
     # Frames times blocks of columns in one axis: the others are short.

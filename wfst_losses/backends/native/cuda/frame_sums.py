@@ -31,7 +31,7 @@ def _exponents_of(values: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def _unscaling(exponents: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:  # noqa: N803 - Triton's way to write constants
+def _unscaling(exponents: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """``2^-exponent``, and 1 for `NOTHING`."""
     exponents = tl.where(exponents == NOTHING, 0, exponents)
     if DTYPE == tl.float64:
@@ -57,8 +57,8 @@ def _sums_of_rows(
     num_nodes: tl.tensor,
     reading_factor: tl.tensor,
     virtual_factor: tl.tensor,
-    LOG: tl.constexpr,  # noqa: N803
-    ARCS: tl.constexpr,  # noqa: N803
+    LOG: tl.constexpr,
+    ARCS: tl.constexpr,
 ) -> tl.tensor:
     """``base + sum over arcs of weight * value``, for rows of arcs and all lanes."""
     if LOG:
@@ -112,7 +112,7 @@ def _emissions(
     stride_t: tl.tensor,
     stride_v: tl.tensor,
     is_read: tl.tensor,
-    LOG: tl.constexpr,  # noqa: N803
+    LOG: tl.constexpr,
 ) -> tl.tensor:
     """Of ``labels`` at ``frame``, nothing where not read: log-probs, or ready factors."""
     places = utterances.to(tl.int64) * stride_b + frame.to(tl.int64) * stride_t + labels.to(tl.int64) * stride_v
@@ -148,12 +148,12 @@ def sum_suffixes(
     num_reading: tl.tensor,
     num_nodes: tl.tensor,
     num_lanes: tl.tensor,
-    READS: tl.constexpr,  # noqa: ARG001, N803 - it tells stages apart forwards only
-    SHARED: tl.constexpr,  # noqa: N803
-    LOG: tl.constexpr,  # noqa: N803
-    ROWS: tl.constexpr,  # noqa: N803
-    ARCS: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
+    READS: tl.constexpr,  # noqa: ARG001 - it tells stages apart forwards only
+    SHARED: tl.constexpr,
+    LOG: tl.constexpr,
+    ROWS: tl.constexpr,
+    ARCS: tl.constexpr,
+    LANES: tl.constexpr,
 ) -> None:
     """A stage of one frame, backwards in time. Row ``t`` of reading nodes holds the sums at frame ``t``, 0..T + 1.
 
@@ -171,7 +171,7 @@ def sum_suffixes(
     else:
         readers = tl.load(slot_readers + slots, mask=is_row, other=0)[:, None] + tl.zeros([ROWS, LANES], tl.int32)
     length = tl.load(lengths + readers, mask=is_place, other=-1)
-    DTYPE: tl.constexpr = suffixes.dtype.element_ty  # noqa: N806
+    DTYPE: tl.constexpr = suffixes.dtype.element_ty
     weights = tl.load(final_weights + slots, mask=is_row, other=float("-inf") if LOG else 0.0)[:, None]
     base = tl.where(length == time, weights, float("-inf") if LOG else 0.0).to(DTYPE)
     begins = tl.load(row_begins + rows, mask=is_row, other=0)
@@ -240,12 +240,12 @@ def sum_prefixes(
     num_reading: tl.tensor,
     num_nodes: tl.tensor,
     num_lanes: tl.tensor,
-    READS: tl.constexpr,  # noqa: N803
-    SHARED: tl.constexpr,  # noqa: N803
-    LOG: tl.constexpr,  # noqa: N803
-    ROWS: tl.constexpr,  # noqa: N803
-    ARCS: tl.constexpr,  # noqa: N803
-    LANES: tl.constexpr,  # noqa: N803
+    READS: tl.constexpr,
+    SHARED: tl.constexpr,
+    LOG: tl.constexpr,
+    ROWS: tl.constexpr,
+    ARCS: tl.constexpr,
+    LANES: tl.constexpr,
 ) -> None:
     """A stage of one frame, forwards in time; of reading nodes the last two frames are kept, in turn.
 
@@ -263,7 +263,7 @@ def sum_prefixes(
     else:
         readers = tl.load(slot_readers + slots, mask=is_row, other=0)[:, None] + tl.zeros([ROWS, LANES], tl.int32)
     length = tl.load(lengths + readers, mask=is_place, other=-1)
-    DTYPE: tl.constexpr = prefixes.dtype.element_ty  # noqa: N806
+    DTYPE: tl.constexpr = prefixes.dtype.element_ty
     weights = tl.load(start_weights + slots, mask=is_row, other=float("-inf") if LOG else 0.0)[:, None]
     base = tl.where((time == 0) & is_place, weights, float("-inf") if LOG else 0.0).to(DTYPE)
     begins = tl.load(row_begins + rows, mask=is_row, other=0)
@@ -272,7 +272,9 @@ def sum_prefixes(
     if READS:
         is_live = tl.max(((length >= time) & (time > 0)).to(tl.int32), axis=1) > 0
         before = tl.maximum(frame - 1, 0)
-        factor = _unscaling(tl.load(exponents + before * num_lanes + lanes, mask=lanes < num_lanes, other=NOTHING), DTYPE)
+        factor = _unscaling(
+            tl.load(exponents + before * num_lanes + lanes, mask=lanes < num_lanes, other=NOTHING), DTYPE
+        )
     else:
         is_live = tl.max((length >= time).to(tl.int32), axis=1) > 0
         before = frame

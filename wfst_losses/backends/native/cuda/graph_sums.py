@@ -34,8 +34,8 @@ def _sums_of_nodes(
     taken: tl.tensor,
     weights: tl.tensor,
     base: tl.tensor,
-    NODES: tl.constexpr,  # noqa: N803 - Triton's way to write constants
-    ARCS: tl.constexpr,  # noqa: N803
+    NODES: tl.constexpr,
+    ARCS: tl.constexpr,
 ) -> tl.tensor:
     """For each node the log-sum of ``base`` and of what its arcs take."""
     terms = tl.reshape(tl.gather(values, taken, 0) + weights, [NODES, ARCS])
@@ -68,8 +68,8 @@ def sum_suffixes_of_graphs(
     num_reading: tl.tensor,
     num_levels: tl.tensor,
     num_frames: tl.tensor,
-    NODES: tl.constexpr,  # noqa: N803
-    ARCS: tl.constexpr,  # noqa: N803
+    NODES: tl.constexpr,
+    ARCS: tl.constexpr,
 ) -> None:
     """``suffixes[t, node]`` of nodes that read, for t = 0..length of the node's graph, and the graph's total."""
     graph = tl.program_id(0)
@@ -124,8 +124,8 @@ def sum_prefixes_of_graphs(
     num_reading: tl.tensor,
     num_levels: tl.tensor,
     num_frames: tl.tensor,
-    NODES: tl.constexpr,  # noqa: N803
-    ARCS: tl.constexpr,  # noqa: N803
+    NODES: tl.constexpr,
+    ARCS: tl.constexpr,
 ) -> None:
     """Turns suffixes of frames 1..length, in place, into their products with the prefixes."""
     graph = tl.program_id(0)

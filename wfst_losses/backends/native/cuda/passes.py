@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -13,7 +14,6 @@ from wfst_losses.backends.native.cuda import columns, frame_sums, graph_sums
 from wfst_losses.backends.native.cuda.layout import Layout, Rows
 from wfst_losses.backends.native.cuda.tables import Tables
 
-_LN_2 = math.log(2.0)
 SHARED_ROWS = 1
 """Rows of a shared graph per program: the lanes fill it."""
 
@@ -85,22 +85,21 @@ def log_passes(
 ) -> Found:
     """Log-sums in float64, exact for any graph and any scores."""
     shifts = log_sums[:, : readers.num_frames].contiguous()
-    passes = _Passes(layout, readers, (scores, shifts, scores.stride()), is_log=True, dtype=torch.float64)
+    passes = Passes(layout, readers, (scores, shifts, scores.stride()), is_log=True, dtype=torch.float64)
     if layout.tables is not None:
         totals, shares = _walk(layout, layout.tables, passes, needs_occupancies=needs_occupancies)
         occupancies = passes.sum_columns(shares, totals, scores.dtype) if needs_occupancies else None
         return Found(totals, occupancies, torch.zeros_like(totals, dtype=torch.bool))
-    suffixes = passes.sum_suffixes()
-    totals = passes.read_starts(suffixes)
+    totals = passes.sum_suffixes()
     occupancies = None
     if needs_occupancies:
-        passes.sum_prefixes(suffixes)
-        occupancies = passes.sum_columns(suffixes, totals, scores.dtype)
+        passes.sum_prefixes()
+        occupancies = passes.sum_columns(passes.suffixes, totals, scores.dtype)
     return Found(totals, occupancies, torch.zeros_like(totals, dtype=torch.bool))
 
 
 def _walk(
-    layout: Layout, tables: Tables, passes: _Passes, *, needs_occupancies: bool
+    layout: Layout, tables: Tables, passes: Passes, *, needs_occupancies: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Totals and shares of small graphs, one launch for each direction."""
     readers, sizes = passes.readers, (layout.num_reading, tables.num_levels, passes.readers.num_frames)
@@ -123,64 +122,7 @@ def _walk(
     return totals, shares
 
 
-def scaled_passes(
-    layout: Layout, readers: Readers, scores: torch.Tensor, log_sums: torch.Tensor
-) -> Found:
-    """Scaled sums in the scores' own precision, for a graph that readers share; tells which readers need `log_passes`.
-
-    Every frame's sum of suffixes times prefixes is the same number, the total. Where that holds, and no sum is so small
-    beside the largest of its frame that what lies below the smallest number could count, nothing was lost.
-    """
-    num_frames, num_labels, num_lanes = readers.num_frames, scores.shape[2], readers.num_lanes
-    dtype, device = scores.dtype, scores.device
-    factors = torch.empty(num_frames, num_labels, num_lanes, dtype=dtype, device=device)
-    peaks = torch.empty(num_frames, num_lanes, dtype=dtype, device=device)
-    tile = min(16, triton.next_power_of_2(num_lanes))
-    if num_frames:
-        columns.write_factors[(num_frames, triton.cdiv(num_lanes, tile))](
-            factors, peaks, scores, readers.lengths, readers.utterances, *scores.stride(),
-            num_frames, num_labels, num_lanes, LANES=tile, LABELS=64,
-        )  # fmt: skip
-    strides = (1, num_labels * num_lanes, num_lanes)
-    passes = _Passes(layout, readers, (factors, peaks, strides), is_log=False, dtype=dtype)
-    suffixes = passes.sum_suffixes()
-    behind = _exponents(passes.suffix_exponents)
-    starts = passes.read_starts(suffixes).double()
-    passes.sum_prefixes(suffixes)
-    before = _exponents(passes.prefix_exponents)
-    masses = torch.empty(num_frames, num_lanes, dtype=dtype, device=device)
-    if num_frames:
-        lanes = min(64, triton.next_power_of_2(num_lanes))
-        columns.sum_frames[(num_frames, triton.cdiv(num_lanes, lanes))](
-            suffixes, masses, layout.num_reading, num_lanes, NODES=32, LANES=lanes
-        )
-    occupancies = passes.sum_columns(suffixes, masses, dtype)
-
-    is_live = torch.arange(num_frames, device=device)[:, None] < readers.lengths[None, :]
-    log2_total = torch.log2(starts) + behind[1:].sum(0)
-    # Frame t + 1 of the sums stands behind frame t of the scores.
-    log2_masses = torch.log2(masses.double())
-    across = log2_masses + before[:-2].cumsum(0) + behind[1:-1].flip(0).cumsum(0).flip(0) - behind[1:-1]
-    tiny = -66.0 if dtype == torch.float32 else -800.0
-    is_sound = ((across - log2_total).abs() < 1e-3) & (log2_masses - behind[1:-1] > tiny)
-    lost = ~((is_sound | ~is_live).all(0) & torch.isfinite(log2_total))
-    live_peaks = torch.where(is_live, peaks, torch.zeros_like(peaks)).double()
-    shifts = torch.where(is_live, _rows_of(log_sums, readers, num_frames), torch.zeros_like(live_peaks))
-    totals = log2_total * _LN_2 + (live_peaks - shifts).sum(0)
-    return Found(totals, occupancies, lost)
-
-
-def _rows_of(log_sums: torch.Tensor, readers: Readers, num_frames: int) -> torch.Tensor:
-    """``(T, R)`` float64: what to subtract from each row a reader reads."""
-    return log_sums[readers.utterances.long(), :num_frames].double().t()
-
-
-def _exponents(exponents: torch.Tensor) -> torch.Tensor:
-    """As float64, 0 for lanes that have nothing."""
-    return torch.where(exponents == frame_sums.NOTHING.value, torch.zeros_like(exponents), exponents).double()
-
-
-class _Passes:
+class Passes:
     """What the launches of one call share."""
 
     def __init__(
@@ -201,29 +143,34 @@ class _Passes:
             (2, readers.num_frames + 2, readers.num_lanes), frame_sums.NOTHING.value, dtype=torch.int32,
             device=self.device,
         )  # fmt: skip
+        self.exponents = exponents
         self.suffix_exponents, self.prefix_exponents = exponents[0], exponents[1]
 
+    @functools.cached_property
+    def suffixes(self) -> torch.Tensor:
+        """Rows of the reading nodes at frames 0..T + 1, then a row for each other slot."""
+        return self._buffer(self.readers.num_frames + 2, self.layout.backwards)
+
+    @functools.cached_property
+    def prefixes(self) -> torch.Tensor:
+        """Rows of the reading nodes at even and at odd frames, then a row for each other slot."""
+        return self._buffer(2, self.layout.forwards)
+
     def sum_suffixes(self) -> torch.Tensor:
-        """Backwards: rows of the reading nodes at frames 0..T + 1, then a row for each other slot."""
-        rows, num_frames = self.layout.backwards, self.readers.num_frames
-        suffixes = self._buffer(num_frames + 2, rows)
-        num_reading = self.layout.num_reading
-        suffixes[(num_frames + 1) * num_reading : (num_frames + 2) * num_reading] = -math.inf if self.is_log else 0.0
-        frames = range(num_frames, -1, -1)
-        self._launch(frame_sums.sum_suffixes, (suffixes, self.suffix_exponents), rows, frames)
-        return suffixes
+        """Backwards; gives ``(R,)`` the sums over whole paths."""
+        num_frames, num_reading = self.readers.num_frames, self.layout.num_reading
+        beyond = slice((num_frames + 1) * num_reading, (num_frames + 2) * num_reading)
+        self.suffixes[beyond] = -math.inf if self.is_log else 0.0
+        buffers = (self.suffixes, self.suffix_exponents)
+        self._launch(frame_sums.sum_suffixes, buffers, self.layout.backwards, range(num_frames, -1, -1))
+        starts = self.layout.starts.long()
+        rows = torch.where(starts < num_reading, starts, starts + (num_frames + 1) * num_reading)
+        return self.suffixes[rows].reshape(-1)
 
-    def read_starts(self, suffixes: torch.Tensor) -> torch.Tensor:
-        """``(R,)`` the sums over whole paths."""
-        starts, num_reading = self.layout.starts.long(), self.layout.num_reading
-        shifted = starts + (self.readers.num_frames + 1) * num_reading
-        return suffixes[torch.where(starts < num_reading, starts, shifted)].reshape(-1)
-
-    def sum_prefixes(self, suffixes: torch.Tensor) -> None:
+    def sum_prefixes(self) -> None:
         """Forwards; turns suffixes of frames 1..T into shares."""
-        rows = self.layout.forwards
-        buffers = (self._buffer(2, rows), suffixes, self.prefix_exponents)
-        self._launch(frame_sums.sum_prefixes, buffers, rows, range(self.readers.num_frames + 1))
+        buffers = (self.prefixes, self.suffixes, self.prefix_exponents)
+        self._launch(frame_sums.sum_prefixes, buffers, self.layout.forwards, range(self.readers.num_frames + 1))
 
     def sum_columns(self, shares: torch.Tensor, norms: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """``(T, columns, lanes)`` occupancies."""

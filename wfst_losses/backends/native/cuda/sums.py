@@ -13,7 +13,8 @@ import triton
 from topologies import GraphBatch
 from wfst_losses.backends.native.cuda import columns
 from wfst_losses.backends.native.cuda.layout import Layout, lay_out, lay_out_shared
-from wfst_losses.backends.native.cuda.passes import Found, Readers, column_grid, log_passes, scaled_passes
+from wfst_losses.backends.native.cuda.passes import Found, Readers, column_grid, log_passes
+from wfst_losses.backends.native.cuda.scaled import scaled_passes
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
 

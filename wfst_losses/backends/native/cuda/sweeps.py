@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def sweep(nodes: Nodes, *, forwards: bool) -> Sweep:
     steps = np.flatnonzero(np.diff(turn[slots], prepend=-1, append=-2))
     stages = tuple(
         Stage(int(first), int(last), reads=forwards and nodes.levels[slots[first]] == 0)
-        for first, last in zip(steps[:-1], steps[1:], strict=True)
+        for first, last in itertools.pairwise(steps)
     )
     whole = Sweep(num_nodes, slots, begins, others[order], nodes.scores[order], stages)
     return _in_parts(whole) if np.diff(begins).max(initial=0) > LONGEST_ROW else whole
@@ -66,17 +67,14 @@ def sweep(nodes: Nodes, *, forwards: bool) -> Sweep:
 
 def _in_parts(whole: Sweep) -> Sweep:
     """The same sums with no long row: before the stage of a row that is too long comes one with its parts."""
-    slots: list[Ints] = []
-    lengths: list[Ints] = []
-    arc_slots: list[Ints] = []
-    arc_scores: list[Floats] = []
+    found: list[tuple[Any, ...]] = []
     stages: list[Stage] = []
     num_slots = whole.num_slots
 
-    def add(new: Stage, *columns: Ints | Floats) -> None:
-        for rows, column in zip((slots, lengths, arc_slots, arc_scores), columns, strict=True):
-            rows.append(column)
-        stages.append(new)
+    def add(reads: bool, *columns: Ints | Floats) -> None:
+        done = stages[-1].last if stages else 0
+        stages.append(Stage(done, done + len(columns[0]), reads))
+        found.append(columns)
 
     for stage in whole.stages:
         begins = whole.begins[stage.first : stage.last + 1]
@@ -90,26 +88,18 @@ def _in_parts(whole: Sweep) -> Sweep:
         parts = num_slots + np.arange(len(owner))
         if len(parts):
             sizes = np.minimum(length[owner] - part * LONGEST_ROW, LONGEST_ROW)
-            done = stages[-1].last if stages else 0
-            add(Stage(done, done + len(parts), stage.reads), parts, sizes, taken[in_part], scores[in_part])
+            add(stage.reads, parts, sizes, taken[in_part], scores[in_part])
         num_slots += len(parts)
         # Of short rows the arcs, of long rows their parts, each row's together.
         row = np.concatenate([np.repeat(np.arange(len(length)), length)[~in_part], owner])
         order = np.argsort(row, kind="stable")
-        done = stages[-1].last if stages else 0
         add(
-            Stage(done, done + len(length), stage.reads),
+            stage.reads,
             whole.slots[stage.first : stage.last],
             np.where(is_long, num_parts, length),
             np.concatenate([taken[~in_part], parts])[order],
             np.concatenate([scores[~in_part], np.zeros(len(parts))])[order],
         )
-    begins = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return Sweep(
-        num_slots,
-        np.concatenate(slots),
-        begins,
-        np.concatenate(arc_slots),
-        np.concatenate(arc_scores),
-        tuple(stages),
-    )
+    slots, lengths, arc_slots, arc_scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    begins = np.concatenate([[0], np.cumsum(lengths)])
+    return Sweep(num_slots, slots, begins, arc_slots, arc_scores, tuple(stages))
