@@ -18,7 +18,10 @@ def row_log_sums(scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     sums = torch.empty(num_utterances, num_frames, dtype=scores.dtype, device=scores.device)
     if sums.numel():
         block = min(4096, triton.next_power_of_2(num_labels))
-        _write_log_sums[(sums.numel(),)](sums, scores, lengths, *scores.stride(), num_frames, num_labels, LABELS=block)
+        with torch.cuda.device_of(scores):  # type: ignore[no-untyped-call]
+            _write_log_sums[(sums.numel(),)](
+                sums, scores, lengths, *scores.stride(), num_frames, num_labels, LABELS=block
+            )
     return sums
 
 

@@ -23,7 +23,7 @@ def write_factors(
     LANES: tl.constexpr,
     LABELS: tl.constexpr,
 ) -> None:
-    """``factors[t, v, lane] = e^(score - peak)``, ``peaks[t, lane]`` the row's maximum; 0 in frames that are not live."""
+    """``factors[t, v, lane] = e^(score - peak)``, ``peaks[t, lane]`` the row's maximum; 0 where no frame is live."""
     frame = tl.program_id(0)
     lanes = tl.program_id(1) * LANES + tl.arange(0, LANES)
     is_lane = lanes < num_lanes

@@ -43,7 +43,11 @@ def _apply(layout: Layout, emissions: Emissions, utterances: npt.NDArray[Any], *
         int(lengths.max(initial=0)),
         shared,
     )
-    result: torch.Tensor = _Sums.apply(emissions.scores, emissions, layout, readers, ranks(utterances))  # type: ignore[no-untyped-call]
+    # Kernels are launched on the current device, whatever the tensors lie on.
+    with torch.cuda.device_of(emissions.scores):  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Sums.apply(  # type: ignore[no-untyped-call]
+            emissions.scores, emissions, layout, readers, ranks(utterances)
+        )
     return result
 
 
@@ -76,34 +80,59 @@ class _Sums(torch.autograd.Function):
         """Occupancies, less the softmax where the network gave logits."""
         layout, readers, found, log_sums, order, is_logits = ctx.kept
         (scores,) = ctx.saved_tensors
-        num_utterances, num_frames, num_labels = scores.shape
-        gradient = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
         # An impossible graph has no occupancy.
         coefficients = torch.where(torch.isfinite(found.totals), gradients[0].double(), torch.zeros_like(found.totals))
-        if not gradient.numel():
-            return gradient, None, None, None, None
-        # Readers of one utterance are added one rank after the other: always in the same order.
-        rank_of_reader = torch.as_tensor(order, device=scores.device)
-        num_ranks = int(order.max(initial=-1)) + 1
-        sums = torch.zeros(num_utterances, dtype=torch.float64, device=scores.device)
-        lengths = torch.zeros(num_utterances, dtype=torch.int32, device=scores.device)
-        lengths[readers.utterances.long()] = readers.lengths
-        for rank in range(num_ranks):
-            chosen = (rank_of_reader == rank).nonzero()[:, 0]
-            sums[readers.utterances[chosen].long()] += coefficients[chosen]
-        block = min(1024, triton.next_power_of_2(num_labels))
-        columns.write_softmax[(num_utterances * num_frames, triton.cdiv(num_labels, block))](
-            gradient, scores, log_sums, lengths, sums.to(scores.dtype), *scores.stride(), num_frames, num_labels,
-            IS_LOGITS=is_logits, LABELS=block,
-        )  # fmt: skip
-        grid, tiles = column_grid(layout, readers)
-        for rank in range(num_ranks if found.occupancies.numel() else 0):
-            columns.add_occupancies[grid](
-                gradient, found.occupancies, layout.column_labels, layout.column_graphs, rank_of_reader,
-                coefficients.to(scores.dtype), readers.lengths, readers.utterances,
-                rank, num_frames, num_labels, readers.num_lanes, layout.num_columns, SHARED=readers.shared, **tiles,
-            )  # fmt: skip
+        gradient = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
+        if gradient.numel():
+            with torch.cuda.device_of(scores):  # type: ignore[no-untyped-call]
+                _write_softmax(gradient, scores, log_sums if is_logits else None, readers, coefficients, order)
+                _add_occupancies(gradient, layout, readers, found.occupancies, coefficients.to(scores.dtype), order)
         return gradient, None, None, None, None
+
+
+def _write_softmax(
+    gradient: torch.Tensor,
+    scores: torch.Tensor,
+    log_sums: torch.Tensor | None,
+    readers: Readers,
+    coefficients: torch.Tensor,
+    order: npt.NDArray[np.int32],
+) -> None:
+    """The share of the log-softmax for logits, 0 where there are no ``log_sums``."""
+    num_utterances, num_frames, num_labels = scores.shape
+    utterances, device = readers.utterances.long(), scores.device
+    totals = torch.zeros(num_utterances, dtype=torch.float64, device=device)
+    lengths = torch.zeros(num_utterances, dtype=torch.int32, device=device)
+    lengths[utterances] = readers.lengths
+    for rank in range(int(order.max(initial=-1)) + 1):
+        # An utterance once in each rank: sums in the same order at every run.
+        chosen = torch.as_tensor(np.flatnonzero(order == rank), device=device)
+        totals[utterances[chosen]] += coefficients[chosen]
+    block = min(1024, triton.next_power_of_2(num_labels))
+    columns.write_softmax[(num_utterances * num_frames, triton.cdiv(num_labels, block))](
+        gradient, scores, scores if log_sums is None else log_sums, lengths, totals.to(scores.dtype),
+        *scores.stride(), num_frames, num_labels, IS_LOGITS=log_sums is not None, LABELS=block,
+    )  # fmt: skip
+
+
+def _add_occupancies(
+    gradient: torch.Tensor,
+    layout: Layout,
+    readers: Readers,
+    occupancies: torch.Tensor,
+    coefficients: torch.Tensor,
+    order: npt.NDArray[np.int32],
+) -> None:
+    """The readers of one utterance one after the other."""
+    _, num_frames, num_labels = gradient.shape
+    grid, tiles = column_grid(layout, readers)
+    rank_of_reader = torch.as_tensor(order, device=gradient.device)
+    for rank in range(int(order.max(initial=-1)) + 1 if occupancies.numel() else 0):
+        columns.add_occupancies[grid](
+            gradient, occupancies, layout.column_labels, layout.column_graphs, rank_of_reader,
+            coefficients, readers.lengths, readers.utterances,
+            rank, num_frames, num_labels, readers.num_lanes, layout.num_columns, SHARED=readers.shared, **tiles,
+        )  # fmt: skip
 
 
 def _find(
