@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
-    from wfst_losses.samplers import Exhaustive, RandomPaths
+    from wfst_losses.samplers import Exhaustive, NBest, RandomPaths
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ _MODULES = {
     "MMILoss": "modules",
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
+    "NBest": "samplers",
     "RandomPaths": "samplers",
     "SmoothedMaxPoolingLoss": "modules",
     "TokenErrors": "risks",
@@ -85,6 +86,7 @@ __all__ = [
     "MMILoss",
     "MWERLoss",
     "MemoryLimitError",
+    "NBest",
     "RandomPaths",
     "SmoothedMaxPoolingLoss",
     "TokenErrors",

@@ -90,6 +90,17 @@ class AbstractBackend(abc.ABC):
 
         return best_paths(shared(graphs, utterances), emissions, utterances)
 
+    def best_sequences(
+        self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int
+    ) -> Paths:
+        """The ``num_paths`` best distinct sequences of each graph, or all; graphs and utterances as in `sample_paths`.
+
+        Ranked as `AbstractLattice.best_sequences` says, each with its best path.
+        """
+        from wfst_losses.backends.reference_best_sequences import best_sequences
+
+        return best_sequences(shared(graphs, utterances), emissions, utterances, num_paths)
+
 
 def shared(graphs: GraphBatch, utterances: torch.Tensor) -> GraphBatch:
     """A graph per utterance, copies of it where one is shared."""

@@ -84,6 +84,39 @@ class ArcLattice(AbstractLattice):
         steps = sampling.walk(self.destination, values, out_splits, beta, is_end, starts, seeds, longest)
         return self._paths(steps, utterances)
 
+    def best_sequences(self, num_paths: int) -> Paths:
+        """Exact; an empty utterance gets none."""
+        from wfst_losses.compiled.threads import run_in_parallel
+        from wfst_losses.lattices import best_sequences
+
+        values = self.values()
+        rest = best_sequences.rests(self.source, self.destination, values, self._is_end())
+        out_splits = np.searchsorted(self.source, np.arange(self.num_states + 1))
+        found: list[best_sequences.Found | None] = [None] * self.num_utterances
+
+        def work(begin: int, end: int) -> None:
+            for utterance in range(begin, end):
+                low, high = self.state_splits[utterance], self.state_splits[utterance + 1]
+                if low == high or rest[low] == -np.inf:
+                    continue
+                first, last = out_splits[low], out_splits[high]
+                columns = best_sequences.Columns(
+                    self.destination[first:last] - low,
+                    values[first:last],
+                    out_splits[low : high + 1] - first,
+                    self.tokens,
+                    self.token_splits[first : last + 1],
+                    rest[low:high],
+                )
+                for threshold in best_sequences.thresholds(rest[low]):
+                    result = best_sequences.search(columns, num_paths, threshold, False)
+                    if result.is_complete:
+                        break
+                found[utterance] = result._replace(arcs=result.arcs + first)
+
+        run_in_parallel(work, np.diff(self.state_splits))
+        return best_sequences.ranked_paths(found)
+
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""
         values, is_end = self.values(), self._is_end()

@@ -31,6 +31,14 @@ class AbstractLattice(abc.ABC):
         """``num_paths`` independent paths per utterance, with probability ``softmax(scale * score)``."""
 
     @abc.abstractmethod
+    def best_sequences(self, num_paths: int) -> Paths:
+        """The ``num_paths`` best distinct sequences per utterance, or all, each with its best path, in order of rank.
+
+        A sequence ranks by the score of its best path; of equals, the shorter first, then the first in lexicographic
+        order. Of equally good paths of one sequence it is any. No path leads through NaN.
+        """
+
+    @abc.abstractmethod
     def enumerate(self) -> Paths:
         """Every path: for tiny lattices only.
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.native import sampling, viterbi
+from wfst_losses.backends.native import best_sequences, sampling, viterbi
 from wfst_losses.backends.native.arc_sums import Ints, Rows, lay_out, weigh
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.compiled.threads import run_in_parallel
@@ -75,6 +75,13 @@ def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> 
         _sequences(found.token_frames, found.num_tokens),
         found.scores,
     )
+
+
+def best_distinct(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int) -> Paths:
+    """The best distinct sequences of each reading that has any."""
+    rows, inputs, utterance_of, graph_of, _ = _prepared(graphs, emissions, utterances)
+    costs = _costs(rows, graph_of, inputs.lengths[utterance_of])
+    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs)
 
 
 def _prepared(
