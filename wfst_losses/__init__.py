@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
-    from wfst_losses.samplers import Exhaustive, NBest, RandomPaths
+    from wfst_losses.samplers import Exhaustive, NBest, NegativeSampling, RandomPaths
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,7 @@ _MODULES = {
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
     "NBest": "samplers",
+    "NegativeSampling": "samplers",
     "RandomPaths": "samplers",
     "SmoothedMaxPoolingLoss": "modules",
     "TokenErrors": "risks",
@@ -87,6 +88,7 @@ __all__ = [
     "MWERLoss",
     "MemoryLimitError",
     "NBest",
+    "NegativeSampling",
     "RandomPaths",
     "SmoothedMaxPoolingLoss",
     "TokenErrors",

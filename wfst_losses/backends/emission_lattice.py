@@ -18,7 +18,7 @@ from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
 from wfst_losses.graphs.denominator import denominator
 from wfst_losses.graphs.language_model import BEST_PATH, LanguageModel
-from wfst_losses.graphs.paths import Paths
+from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.validation import TokenSequence
@@ -89,6 +89,22 @@ class EmissionLattice(AbstractLattice):
         """Exact."""
         graph, utterances = self._shared_graph(BEST_PATH), torch.arange(self.num_utterances)
         return self._outside(self.backend.best_sequences(graph, self.emissions, utterances, num_paths))
+
+    def best_segments(self) -> Segments:
+        """Tokens begin where they are written."""
+        found = self.best_paths()
+        rows = np.flatnonzero(found.scores > -np.inf)
+        begins = np.zeros(found.steps.shape, dtype=bool)
+        for row in rows.tolist():
+            begins[row, found.token_frames[row]] = True
+        return Segments.of(found.select(rows), found.steps[rows], begins[rows], self.blank)
+
+    def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
+        """All masks of an utterance at once."""
+        found = self.backend.masked_best_paths(
+            self._shared_graph(BEST_PATH), self.emissions, torch.from_numpy(paths.utterances), paths.steps, masks
+        )
+        return self._outside(found.select(np.flatnonzero(found.scores > -np.inf)))
 
     def enumerate(self) -> Paths:
         """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.differentiation import differentiated_once
-from wfst_losses.graphs.paths import Paths
+from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.lattices.prefix_tree import PrefixTree
 from wfst_losses.validation import TokenSequence
@@ -31,6 +31,7 @@ class ArcLattice(AbstractLattice):
         token_splits, tokens: the tokens arc ``a`` writes are ``tokens[token_splits[a]:token_splits[a + 1]]``.
         arc_scores: ``(A,)`` nats, any device, with autograd history.
         state_splits: ``(B + 1,)`` int64.
+        labels: ``(A,)`` what arcs read, blank 0, -1 for nothing; used to mask whole tokens.
     """
 
     source: IntColumn
@@ -39,6 +40,7 @@ class ArcLattice(AbstractLattice):
     tokens: IntColumn
     arc_scores: torch.Tensor
     state_splits: IntColumn
+    labels: npt.NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
         if np.any(self.source >= self.destination) or np.any(np.diff(self.source) < 0):
@@ -90,32 +92,52 @@ class ArcLattice(AbstractLattice):
         from wfst_losses.lattices import best_sequences
 
         values = self.values()
-        rest = best_sequences.rests(self.source, self.destination, values, self._is_end())
-        out_splits = np.searchsorted(self.source, np.arange(self.num_states + 1))
         found: list[best_sequences.Found | None] = [None] * self.num_utterances
 
         def work(begin: int, end: int) -> None:
             for utterance in range(begin, end):
-                low, high = self.state_splits[utterance], self.state_splits[utterance + 1]
-                if low == high or rest[low] == -np.inf:
-                    continue
-                first, last = out_splits[low], out_splits[high]
-                columns = best_sequences.Columns(
-                    self.destination[first:last] - low,
-                    values[first:last],
-                    out_splits[low : high + 1] - first,
-                    self.tokens,
-                    self.token_splits[first : last + 1],
-                    rest[low:high],
-                )
-                for threshold in best_sequences.thresholds(rest[low]):
-                    result = best_sequences.search(columns, num_paths, threshold, False)
-                    if result.is_complete:
-                        break
-                found[utterance] = result._replace(arcs=result.arcs + first)
+                found[utterance] = best_sequences.best(*self._ranked(utterance, values), num_paths)
 
         run_in_parallel(work, np.diff(self.state_splits))
         return best_sequences.ranked_paths(found)
+
+    def _ranked(self, utterance: int, values: npt.NDArray[np.float64]) -> tuple[Any, int]:
+        """What the search for best sequences takes, and the first of the utterance's arcs."""
+        from wfst_losses.lattices import best_sequences
+
+        low, high = self.state_splits[utterance : utterance + 2]
+        first, last = np.searchsorted(self.source, [low, high])
+        source, destination = self.source[first:last] - low, self.destination[first:last] - low
+        columns = best_sequences.Columns(
+            destination,
+            values[first:last],
+            np.searchsorted(source, np.arange(high - low + 1)),
+            self.tokens,
+            self.token_splits[first : last + 1],
+            best_sequences.rests(source, destination, values[first:last], high - low),
+        )
+        return columns, int(first)
+
+    def best_segments(self) -> Segments:
+        """Cut where an arc writes a token or reads another label; without labels, every arc is a segment."""
+        paths = self.best_sequences(1)
+        arcs = np.maximum(paths.steps, 0)
+        labels = np.where(paths.steps >= 0, np.ones_like(arcs) if self.labels is None else self.labels[arcs], -1)
+        begins = np.diff(self.token_splits)[arcs] > 0
+        return Segments.of(paths, labels.astype(np.int64), begins | (self.labels is None), blank=0)
+
+    def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
+        """One search per mask."""
+        from wfst_losses.lattices import best_sequences
+
+        values, found = self.values().copy(), []
+        for row, utterance in enumerate(paths.utterances.tolist()):
+            for mask in masks[row]:
+                hidden = paths.steps[row][mask & (paths.steps[row] >= 0)]
+                values[hidden], kept = -np.inf, values[hidden]
+                found.append(best_sequences.best(*self._ranked(utterance, values), 1))
+                values[hidden] = kept
+        return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""

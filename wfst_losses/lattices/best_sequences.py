@@ -91,23 +91,36 @@ def thresholds(best: float) -> Iterator[float]:
     yield -np.inf
 
 
-def ranked_paths(found: Sequence[Found | None]) -> Paths:
-    """What was found in each utterance as paths, their steps the arcs taken; nothing for None."""
-    present = [(utterance, part) for utterance, part in enumerate(found) if part is not None]
+def ranked_paths(found: Sequence[Found | None], utterances: npt.NDArray[np.int64] | None = None) -> Paths:
+    """What was found in each utterance, or in those given, as paths, their steps the arcs taken; nothing for None."""
+    present = [(number, part) for number, part in enumerate(found) if part is not None]
     lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.arc_splits) for _, part in present)])
     steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
     steps[np.arange(steps.shape[1]) < lengths[:, None]] = np.concatenate(
         [np.empty(0, np.int64), *(part.arcs for _, part in present)]
     )
     tokens = [row for _, part in present for row in np.split(part.tokens, part.token_splits[1:-1])[: len(part.scores)]]
-    utterances = np.repeat([utterance for utterance, _ in present], [len(part.scores) for _, part in present])
-    return Paths(steps, tokens, utterances.astype(np.int64), np.zeros(len(lengths)))
+    numbers = np.repeat([number for number, _ in present], [len(part.scores) for _, part in present]).astype(np.int64)
+    owners = numbers if utterances is None else utterances[numbers]
+    return Paths(steps, tokens, owners, np.zeros(len(lengths)))
+
+
+def best(columns: Columns, first_arc: int, num_paths: int) -> Found | None:
+    """The best sequences of one utterance, arcs counted on from ``first_arc``; None where it has no path."""
+    if not len(columns.rest) or not columns.rest[0] > -np.inf:
+        return None
+    for threshold in thresholds(float(columns.rest[0])):
+        found: Found = search(columns, num_paths, threshold, False)
+        if found.is_complete:
+            break
+    return found._replace(arcs=found.arcs + first_arc)
 
 
 @compiled
-def rests(source: Ints, destination: Ints, scores: Floats, is_end: npt.NDArray[np.bool_]) -> Floats:
-    """``(num_states,)`` the score of the best path from each state to an end; none leads through NaN."""
-    rest = np.where(is_end, 0.0, -np.inf)
+def rests(source: Ints, destination: Ints, scores: Floats, num_states: int) -> Floats:
+    """``(num_states,)`` the score of the best path from each state to the last; none leads through NaN."""
+    rest = np.full(num_states, -np.inf)
+    rest[num_states - 1 :] = 0.0
     for arc in range(len(source) - 1, -1, -1):
         value = scores[arc] + rest[destination[arc]]
         if value > rest[source[arc]]:

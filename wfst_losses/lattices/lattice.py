@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.graphs.paths import Paths
+from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.validation import TokenSequence
 
 
@@ -36,6 +36,22 @@ class AbstractLattice(abc.ABC):
 
         A sequence ranks by the score of its best path; of equals, the shorter first, then the first in lexicographic
         order. Of equally good paths of one sequence it is any. No path leads through NaN.
+        """
+
+    @abc.abstractmethod
+    def best_segments(self) -> Segments:
+        """The best path of each utterance that has any, cut into its tokens and blanks."""
+
+    @abc.abstractmethod
+    def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
+        """For each path and mask, the best path that takes none of the path's steps where the mask is true.
+
+        Args:
+            paths: P.
+            masks: ``(P, N, L)``.
+
+        Returns:
+            Up to P N paths; none where none is left. Of emissions, a step is a label at its frame.
         """
 
     @abc.abstractmethod

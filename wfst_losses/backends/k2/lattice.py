@@ -36,7 +36,7 @@ def read_lattice(lattice: Fsa) -> ArcLattice:
     if np.any(destination <= source):
         return read_lattice(_sorted(lattice))
     token_splits, tokens = _tokens(lattice)
-    return ArcLattice(source, destination, token_splits, tokens, lattice.scores, state_splits)
+    return ArcLattice(source, destination, token_splits, tokens, lattice.scores, state_splits, arcs[:, 2])
 
 
 def _sorted(lattice: Fsa) -> Fsa:
