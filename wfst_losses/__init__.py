@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
-    from wfst_losses.samplers import Exhaustive, NBest, NegativeSampling, RandomPaths
+    from wfst_losses.samplers import Exhaustive, GridPaths, NBest, NegativeSampling, RandomPaths
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ _MODULES = {
     "CTCLoss": "modules",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
+    "GridPaths": "samplers",
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
     "LossReport": "modules",
@@ -81,6 +82,7 @@ __all__ = [
     "CTCLoss",
     "Diagnostics",
     "Exhaustive",
+    "GridPaths",
     "LanguageModel",
     "LatticeMWERLoss",
     "LossReport",

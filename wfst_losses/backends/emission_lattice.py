@@ -135,6 +135,11 @@ class EmissionLattice(AbstractLattice):
         totals = self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
         return totals if self.language_model is None else totals + self._of_model(sequences).to(totals)
 
+    def total_scores(self) -> torch.Tensor:
+        """Over the graph that all utterances share."""
+        with torch.no_grad():
+            return self.backend.shared_total_scores(self._shared_graph("failure"), self.emissions)
+
     def path_scores(self, paths: Paths) -> torch.Tensor:
         """The sum of the log-probs of the labels read, and the language model's score."""
         device = self.scores.device

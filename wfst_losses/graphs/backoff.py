@@ -149,9 +149,7 @@ def realise_epsilon(graph: Graph, weights: torch.Tensor) -> Realised:
     return _realised(graph, graph.source, graph.destination, graph.input_label, arc_scores, final_scores, none)
 
 
-def realise_failure(
-    graph: Graph, arcs: BackoffArcs, weights: torch.Tensor, *, best_path: bool = False
-) -> Realised:
+def realise_failure(graph: Graph, arcs: BackoffArcs, weights: torch.Tensor, *, best_path: bool = False) -> Realised:
     """Plain arcs and epsilons that give every token the probability of failure, exactly, in sums over paths.
 
     A listed token that can be reached by backing off too, gets ``log(p(k|s) - bo(s) p(k|b(s)))`` where that is the

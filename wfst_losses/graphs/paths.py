@@ -37,12 +37,13 @@ class Paths:
         tokens = [self.tokens[row] for row in rows.tolist()]
         return Paths(self.steps[rows], tokens, self.utterances[rows], self.graph_scores[rows])
 
-
     def joined(self, other: Paths) -> Paths:
         """The paths of both, by utterance, within it those of this first."""
         utterances = np.concatenate([self.utterances, other.utterances])
         width = max(self.steps.shape[1], other.steps.shape[1])
-        padded = [np.pad(part.steps, ((0, 0), (0, width - part.steps.shape[1])), constant_values=-1) for part in (self, other)]
+        padded = [
+            np.pad(part.steps, ((0, 0), (0, width - part.steps.shape[1])), constant_values=-1) for part in (self, other)
+        ]
         graph_scores = np.concatenate([self.graph_scores, other.graph_scores])
         both = Paths(np.concatenate(padded), [*self.tokens, *other.tokens], utterances, graph_scores)
         return both.select(np.argsort(utterances, kind="stable"))

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from wfst_losses.compiled import compiled
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.lattices.prefixes import Prefixes, child, grown_prefixes, new_prefixes, precedes
+from wfst_losses.lattices.utterance import Utterance
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -62,18 +64,8 @@ class Found(NamedTuple):
     is_complete: bool
 
 
-class _Tree(NamedTuple):
-    """Prefixes: node 0 is empty; ``table`` finds a node by its parent and its token; ``count`` holds one number."""
-
-    parent: Ints
-    token: Ints
-    depth: Ints
-    table: Ints
-    count: Ints
-
-
 class _Entries(NamedTuple):
-    """Ways to reach a state with a prefix: ``link`` leads to the next of the same state, ``before`` back on the path."""
+    """Ways to reach a state with a prefix: ``link`` leads to the next at that state, ``before`` back on the path."""
 
     node: Ints
     score: Floats
@@ -105,15 +97,18 @@ def ranked_paths(found: Sequence[Found | None], utterances: npt.NDArray[np.int64
     return Paths(steps, tokens, owners, np.zeros(len(lengths)))
 
 
-def best(columns: Columns, first_arc: int, num_paths: int) -> Found | None:
-    """The best sequences of one utterance, arcs counted on from ``first_arc``; None where it has no path."""
-    if not len(columns.rest) or not columns.rest[0] > -np.inf:
+def best(part: Utterance, values: Floats, num_paths: int) -> Found | None:
+    """The best sequences of one utterance of a lattice with these scores; None where it has no path."""
+    scores = values[part.arcs]
+    rest = rests(part.source, part.destination, scores, part.num_states)
+    if not part.num_states or not rest[0] > -np.inf:
         return None
-    for threshold in thresholds(float(columns.rest[0])):
+    columns = Columns(part.destination, scores, part.out_splits, part.tokens, part.token_splits, rest)
+    for threshold in thresholds(float(rest[0])):
         found: Found = search(columns, num_paths, threshold, False)
         if found.is_complete:
             break
-    return found._replace(arcs=found.arcs + first_arc)
+    return found._replace(arcs=found.arcs + part.arcs.start)
 
 
 @compiled
@@ -123,87 +118,28 @@ def rests(source: Ints, destination: Ints, scores: Floats, num_states: int) -> F
     rest[num_states - 1 :] = 0.0
     for arc in range(len(source) - 1, -1, -1):
         value = scores[arc] + rest[destination[arc]]
-        if value > rest[source[arc]]:
-            rest[source[arc]] = value
+        rest[source[arc]] = max(rest[source[arc]], value)
     return rest
 
 
 @compiled
-def _new_tree(capacity: int) -> _Tree:
-    table = np.full(4 * capacity, -1, np.int64)
-    zeros = np.zeros(capacity, np.int64)
-    return _Tree(np.full(capacity, np.int64(-1)), np.full(capacity, np.int64(-1)), zeros, table, np.ones(1, np.int64))
-
-
-@compiled
-def _place(tree: _Tree, parent: int, token: int) -> int:
-    """Where the table holds the node, or could."""
-    mask = np.uint64(len(tree.table) - 1)
-    mixed = np.uint64(parent) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(token) * np.uint64(0xC2B2AE3D27D4EB4F)
-    place = ((mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(20) & mask
-    while True:
-        node = tree.table[place]
-        if node < 0 or (tree.parent[node] == parent and tree.token[node] == token):
-            return np.int64(place)  # type: ignore[return-value]
-        place = (place + np.uint64(1)) & mask
-
-
-@compiled
-def _grown_tree(tree: _Tree) -> _Tree:
-    count = tree.count[0]
-    larger = _new_tree(2 * len(tree.parent))
-    larger.parent[:count], larger.token[:count] = tree.parent[:count], tree.token[:count]
-    larger.depth[:count] = tree.depth[:count]
-    larger.count[0] = count
-    for node in range(1, count):
-        larger.table[_place(larger, larger.parent[node], larger.token[node])] = node
-    return larger
-
-
-@compiled
-def _child(tree: _Tree, parent: int, token: int) -> int:
-    """The node of a prefix and one more token, made if it is new; there must be room for it."""
-    place = _place(tree, parent, token)
-    if tree.table[place] < 0:
-        node = tree.count[0]
-        tree.parent[node], tree.token[node], tree.depth[node] = parent, token, tree.depth[parent] + 1
-        tree.table[place] = node
-        tree.count[0] = node + 1
-    return tree.table[place]
-
-
-@compiled
-def _precedes(tree: _Tree, node: int, score: float, other: int, other_score: float) -> bool:
-    """Rank: by score, then the shorter, then the first in lexicographic order."""
-    if score != other_score:
-        return score > other_score
-    if tree.depth[node] != tree.depth[other]:
-        return tree.depth[node] < tree.depth[other]
-    is_first = False
-    while node != other:
-        is_first = tree.token[node] < tree.token[other]
-        node, other = tree.parent[node], tree.parent[other]
-    return is_first
-
-
-@compiled
-def _sift(tree: _Tree, entries: _Entries, heap: Ints, place: int, size: int) -> None:
+def _sift(tree: Prefixes, entries: _Entries, heap: Ints, place: int, size: int) -> None:
     """Let an entry sink to where both below it rank higher: the last in rank is on top."""
     while 2 * place + 1 < size:
         below = 2 * place + 1
         if below + 1 < size:
             left, right = heap[below], heap[below + 1]
-            if _precedes(tree, entries.node[left], entries.score[left], entries.node[right], entries.score[right]):
+            if precedes(tree, entries.node[left], entries.score[left], entries.node[right], entries.score[right]):
                 below += 1
         here, there = heap[place], heap[below]
-        if not _precedes(tree, entries.node[here], entries.score[here], entries.node[there], entries.score[there]):
+        if not precedes(tree, entries.node[here], entries.score[here], entries.node[there], entries.score[there]):
             return
         heap[place], heap[below] = there, here
         place = below
 
 
 @compiled
-def _select(tree: _Tree, entries: _Entries, kept: Ints, count: int, num_paths: int) -> int:
+def _select(tree: Prefixes, entries: _Entries, kept: Ints, count: int, num_paths: int) -> int:
     """The first ``num_paths`` in rank of ``kept[:count]`` move to its front, in no order; how many that are."""
     if count <= num_paths:
         return count
@@ -211,14 +147,14 @@ def _select(tree: _Tree, entries: _Entries, kept: Ints, count: int, num_paths: i
         _sift(tree, entries, kept, place, num_paths)
     for candidate in range(num_paths, count):
         here, worst = kept[candidate], kept[0]
-        if _precedes(tree, entries.node[here], entries.score[here], entries.node[worst], entries.score[worst]):
+        if precedes(tree, entries.node[here], entries.score[here], entries.node[worst], entries.score[worst]):
             kept[0] = here
             _sift(tree, entries, kept, 0, num_paths)
     return num_paths
 
 
 @compiled
-def _sort(tree: _Tree, entries: _Entries, kept: Ints, count: int) -> None:
+def _sort(tree: Prefixes, entries: _Entries, kept: Ints, count: int) -> None:
     """``kept[:count]`` in order of rank."""
     for place in range(count // 2 - 1, -1, -1):
         _sift(tree, entries, kept, place, count)
@@ -267,7 +203,7 @@ def _with_room(entries: _Entries, needed: int) -> _Entries:
 
 @compiled
 def _hand_on(
-    columns: Columns, arc: int, origins: Ints, floor: float, tree: _Tree, entries: _Entries, size: int, head: Ints
+    columns: Columns, arc: int, origins: Ints, floor: float, tree: Prefixes, entries: _Entries, size: int, head: Ints
 ) -> int:
     """Extend the paths in ``origins`` by an arc, but for those that fall below the floor; the new number of entries."""
     weight, there = columns.scores[arc], columns.destination[arc]
@@ -277,7 +213,7 @@ def _hand_on(
             continue
         node = entries.node[origin]
         for position in range(columns.token_splits[arc], columns.token_splits[arc + 1]):
-            node = _child(tree, node, columns.tokens[position])
+            node = child(tree, node, columns.tokens[position])
         entries.node[size], entries.score[size] = node, entries.score[origin] + weight
         entries.before[size], entries.arc[size] = origin, arc
         entries.link[size], head[there] = head[there], size
@@ -294,7 +230,7 @@ def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool) 
     num_states, best = len(columns.rest), columns.rest[0]
     # Bounds are sums in another order than scores: what lies on the threshold must not fall to rounding.
     floor = threshold - 1e-9 * (1.0 + abs(best)) if threshold > -np.inf else -np.inf
-    tree, size = _new_tree(256), 1
+    tree, size = new_prefixes(256), 1
     stamp, slot = np.full(256, np.int64(-1)), np.empty(256, np.int64)
     none = np.full(1024, np.int64(-1))
     entries = _Entries(np.zeros(1024, np.int64), np.zeros(1024, np.float64), none, none.copy(), none.copy())
@@ -317,9 +253,9 @@ def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool) 
             if not (highest + bound >= floor):
                 continue
             entries = _with_room(entries, size + count)
-            needed = tree.count[0] + count * (columns.token_splits[arc + 1] - columns.token_splits[arc])
+            needed = tree.filled[0] + count * (columns.token_splits[arc + 1] - columns.token_splits[arc])
             while needed >= len(tree.parent):
-                tree = _grown_tree(tree)
+                tree = grown_prefixes(tree)
                 stamp = np.append(stamp, np.full(len(stamp), np.int64(-1)))
                 slot = np.append(slot, slot)
             size = _hand_on(columns, arc, kept[:count], floor, tree, entries, size, head)
@@ -328,7 +264,7 @@ def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool) 
 
 @compiled
 def _finish(
-    tree: _Tree, entries: _Entries, kept: Ints, count: int, num_paths: int, threshold: float, is_pruned: bool
+    tree: Prefixes, entries: _Entries, kept: Ints, count: int, num_paths: int, threshold: float, is_pruned: bool
 ) -> Found:
     """Ranked, with tokens and arcs; what lies below the threshold may be out of rank and is left out."""
     _sort(tree, entries, kept, count)

@@ -30,6 +30,15 @@ class AbstractLattice(abc.ABC):
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """``num_paths`` independent paths per utterance, with probability ``softmax(scale * score)``."""
 
+    def grid_paths(self, num_paths: int, scale: float, use_double_scores: bool) -> Paths:
+        """The paths of ``k2.random_paths``; see `wfst_losses.GridPaths`.
+
+        Raises:
+            ValueError: but for lattices that k2 built.
+        """
+        del num_paths, scale, use_double_scores
+        raise ValueError("sampler is GridPaths, which needs a k2 lattice; expected RandomPaths, which draws at random")
+
     @abc.abstractmethod
     def best_sequences(self, num_paths: int) -> Paths:
         """The ``num_paths`` best distinct sequences per utterance, or all, each with its best path, in order of rank.
@@ -65,6 +74,10 @@ class AbstractLattice(abc.ABC):
     @abc.abstractmethod
     def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
         """``Z(y)``: ``(P,)`` logsumexp over all paths that write each sequence, differentiable; -inf if none."""
+
+    @abc.abstractmethod
+    def total_scores(self) -> torch.Tensor:
+        """``Z``: ``(B,)`` logsumexp over all paths of each utterance, without gradient; -inf if there is none."""
 
     @abc.abstractmethod
     def path_scores(self, paths: Paths) -> torch.Tensor:

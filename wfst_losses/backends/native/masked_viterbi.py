@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,20 @@ LANES = 4
 Masks = npt.NDArray[np.bool_]
 
 
+class Hidden(NamedTuple):
+    """What is hidden from R readings.
+
+    Attributes:
+        columns: ``(R, T)`` a label per frame.
+        masks: ``(R, N, T)`` whether it is hidden; N is a multiple of `LANES`.
+        like: an array of the dtype of choices: it must hold the length of any state's row of arcs.
+    """
+
+    columns: Ints
+    masks: Masks
+    like: npt.NDArray[Any]
+
+
 @compiled
 def find(
     begin: int,
@@ -26,16 +40,10 @@ def find(
     inputs: Inputs,
     graphs: Ints,
     utterances: Ints,
-    columns: Ints,
-    masks: Masks,
-    like: npt.NDArray[Any],
+    hidden: Hidden,
     found: Found,
 ) -> None:
-    """Readings ``begin..end-1``, each under all its masks.
-
-    ``masks`` is ``(R, N, T)``, N a multiple of `LANES`; where true, column ``columns[r, t]`` is not read at frame t.
-    ``found`` has R N rows. ``like`` has the dtype of choices: it must hold the length of any state's row of arcs.
-    """
+    """Readings ``begin..end-1``, each under all its masks; ``found`` has R N rows."""
     size, longest = 0, 0
     for reading in range(begin, end):
         graph, num_frames = graphs[reading], inputs.lengths[utterances[reading]]
@@ -43,8 +51,8 @@ def find(
         num_ports = rows.port_splits[graph + 1] - rows.port_splits[graph]
         size = max(size, num_ports + rows.state_splits[graph + 1] - rows.state_splits[graph])
     # Made once for all readings: fresh memory costs more than what is computed into it.
-    values, room = np.empty((size, LANES), np.float64), np.empty(longest * LANES, like.dtype)
-    num_masks = masks.shape[1]
+    values, room = np.empty((size, LANES), np.float64), np.empty(longest * LANES, hidden.like.dtype)
+    num_masks = hidden.masks.shape[1]
     for reading in range(begin, end):
         graph, utterance = graphs[reading], utterances[reading]
         num_frames, num_states = inputs.lengths[utterance], rows.state_splits[graph + 1] - rows.state_splits[graph]
@@ -53,8 +61,8 @@ def find(
             values[:] = -np.inf
             for frame in range(num_frames, -1, -1):
                 if frame < num_frames:
-                    hidden, column = masks[reading, first : first + LANES, frame], columns[reading, frame]
-                    _enter_ports(rows, graph, inputs, utterance, frame, hidden, column, values)
+                    masks, column = hidden.masks[reading, first : first + LANES, frame], hidden.columns[reading, frame]
+                    _enter_ports(rows, graph, inputs, utterance, frame, masks, column, values)
                 _choose(rows, graph, frame == num_frames, values, choices[frame])
             for lane in range(LANES):
                 row = reading * num_masks + first + lane
@@ -66,7 +74,7 @@ def find(
 
 @compiled
 def _enter_ports(
-    rows: Rows, graph: int, inputs: Inputs, utterance: int, frame: int, hidden: Masks, column: int, values: Floats
+    rows: Rows, graph: int, inputs: Inputs, utterance: int, frame: int, masks: Masks, column: int, values: Floats
 ) -> None:
     num_states, first = rows.state_splits[graph + 1] - rows.state_splits[graph], rows.port_splits[graph]
     row, log_sum = inputs.scores[utterance, frame], np.float64(inputs.log_sums[utterance, frame])
@@ -77,13 +85,13 @@ def _enter_ports(
             values[num_states + port, lane] = emission + values[state, lane]
         if rows.port_label[first + port] == column:
             for lane in range(LANES):
-                if hidden[lane]:
+                if masks[lane]:
                     values[num_states + port, lane] = -np.inf
 
 
 @compiled_inline
 def _better(value: float, arc: int, best: float, choice: int) -> tuple[float, int]:
-    """Whichever is higher, the first of equals; nothing is higher than NaN is not."""
+    """Whichever is higher, the first of equals; NaN never is."""
     return (value, arc) if value > best else (best, choice)
 
 

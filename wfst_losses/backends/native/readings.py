@@ -78,15 +78,13 @@ def best_masked(
     found = _room(num_readings * padded.shape[1], widths)
     longest_row = int(np.diff(rows.arc_splits).max(initial=0))
     like = np.empty(0, np.int8 if longest_row < 128 else np.int16 if longest_row < 32_768 else np.int32)
+    hidden = masked_viterbi.Hidden(columns, padded, like)
     run_in_parallel(
-        lambda begin, end: masked_viterbi.find(
-            begin, end, rows, inputs, graph_of, utterance_of, columns, padded, like, found
-        ),
+        lambda begin, end: masked_viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, hidden, found),
         _costs(rows, graph_of, inputs.lengths[utterance_of]),
     )
     asked = (np.arange(len(found.scores)) % padded.shape[1]) < num_masks if padding else slice(None)
-    kept = viterbi.Found(*(column[asked] for column in found))
-    return _found(kept, utterance_of.repeat(num_masks))
+    return _found(viterbi.Found._make(column[asked] for column in found), utterance_of.repeat(num_masks))
 
 
 def _room(num_paths: int, widths: tuple[int, int]) -> viterbi.Found:

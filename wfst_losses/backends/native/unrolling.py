@@ -55,8 +55,7 @@ def rests(rows: Rows, graph: int, inputs: Inputs, utterance: int) -> Floats:
             best = rows.final_score[low + state] if frame == num_frames else -np.inf
             for arc in range(rows.arc_splits[low + state], rows.arc_splits[low + state + 1]):
                 value = rows.score[arc] + values[rows.target[arc]]
-                if value > best:
-                    best = value
+                best = max(best, value)
             values[state] = best
         rest[frame] = values[:num_states]
     return rest
@@ -79,61 +78,79 @@ def _with_room(arcs: _Arcs, needed: int) -> _Arcs:
     return larger
 
 
+class _Bounds(NamedTuple):
+    """Best scores of paths: to states before and after the frame's arcs, of the rest; and the least of a whole path."""
+
+    here: Floats
+    ahead: Floats
+    rest: Floats
+    floor: float
+
+
+@compiled
+def _leave(
+    rows: Rows, graph: int, inputs: Inputs, utterance: int, now: tuple[int, int, int], bounds: _Bounds, arcs: _Arcs,
+    size: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """Add the arcs that lead from a state to the floor; the new number of arcs and whether any was left out.
+
+    ``now`` is the frame, the state and its number. Destinations are the graph's states, -1 the end, until they have
+    numbers.
+    """
+    frame, state, number = now
+    low, first_port = rows.state_splits[graph], rows.port_splits[graph]
+    num_frames, num_states = len(bounds.rest) - 1, bounds.rest.shape[1]
+    begin, is_pruned = bounds.here[state], False
+    for arc in range(rows.arc_splits[low + state], rows.arc_splits[low + state + 1]):
+        label, there, score = rows.label[arc], rows.target[arc], rows.score[arc]
+        reached, after = bounds.here, bounds.rest[frame]
+        if label != EPSILON:
+            if frame == num_frames:
+                continue
+            there = rows.port_state[first_port + there - num_states]
+            score += np.float64(inputs.scores[utterance, frame, label]) - np.float64(inputs.log_sums[utterance, frame])
+            reached, after = bounds.ahead, bounds.rest[frame + 1]
+        total = begin + score
+        if total + after[there] >= bounds.floor and total + after[there] > -np.inf:
+            arcs.columns[size] = number, there, label, rows.output[arc]
+            arcs.scores[size] = score, rows.score[arc]
+            reached[there] = max(reached[there], total)
+            size += 1
+        elif total + after[there] > -np.inf:
+            is_pruned = True
+    final_score = rows.final_score[low + state]
+    if frame == num_frames and begin + final_score > -np.inf:
+        if begin + final_score >= bounds.floor:
+            arcs.columns[size] = number, -1, EPSILON, EPSILON
+            arcs.scores[size] = final_score, final_score
+            size += 1
+        else:
+            is_pruned = True
+    return size, is_pruned
+
+
 @compiled
 def unroll(rows: Rows, graph: int, inputs: Inputs, utterance: int, rest: Floats, threshold: float) -> Unrolled:
     """All of the graph that paths with a score of at least the threshold pass."""
-    low, first_port = rows.state_splits[graph], rows.port_splits[graph]
-    num_frames, num_states = len(rest) - 1, rest.shape[1]
-    start = rows.starts[graph]
+    low, start = rows.state_splits[graph], rows.starts[graph]
+    num_states = rest.shape[1]
     # Bounds are sums in another order than scores: what lies on the threshold must not fall to rounding.
     floor = threshold - 1e-9 * (1.0 + abs(rest[0, start])) if threshold > -np.inf else -np.inf
-    here, ahead = np.full(num_states, -np.inf), np.full(num_states, -np.inf)
-    number = np.empty(num_states, np.int64)
-    arcs, size, count = _Arcs(np.empty((1024, 4), np.int64), np.empty((1024, 2), np.float64)), 0, 0
-    kept_rest, entering, is_pruned = np.empty(1024, np.float64), 0, False
+    here, ahead, number = np.full(num_states, -np.inf), np.full(num_states, -np.inf), np.empty(num_states, np.int64)
+    arcs, size = _Arcs(np.empty((1024, 4), np.int64), np.empty((1024, 2), np.float64)), 0
+    kept_rest, count, entering, is_pruned = np.empty(1024, np.float64), 0, 0, False
     here[start] = 0.0
-    for frame in range(num_frames + 1):
-        begin = size
+    for frame in range(len(rest)):
+        begin, bounds = size, _Bounds(here, ahead, rest, floor)
         for state in range(num_states):
-            if not (here[state] + rest[frame, state] >= floor and rest[frame, state] > -np.inf):
+            if not (here[state] + rest[frame, state] >= floor and here[state] + rest[frame, state] > -np.inf):
                 continue
-            number[state] = count
             if count + 2 > len(kept_rest):
                 kept_rest = np.append(kept_rest, kept_rest)
-            kept_rest[count] = rest[frame, state]
-            arc_begin, arc_end = rows.arc_splits[low + state], rows.arc_splits[low + state + 1]
-            arcs = _with_room(arcs, size + arc_end - arc_begin + 1)
-            for arc in range(arc_begin, arc_end):
-                label, there, score = rows.label[arc], rows.target[arc], rows.score[arc]
-                if label == EPSILON:
-                    total, after = here[state] + score, rest[frame, there]
-                elif frame < num_frames:
-                    there = rows.port_state[first_port + there - num_states]
-                    emission = np.float64(inputs.scores[utterance, frame, label])
-                    score += emission - np.float64(inputs.log_sums[utterance, frame])
-                    total, after = here[state] + score, rest[frame + 1, there]
-                else:
-                    continue
-                if not (total + after > -np.inf):
-                    continue
-                if not (total + after >= floor):
-                    is_pruned = True
-                    continue
-                arcs.columns[size] = count, there, label, rows.output[arc]
-                arcs.scores[size] = score, rows.score[arc]
-                size += 1
-                if label == EPSILON:
-                    here[there] = max(here[there], total)
-                else:
-                    ahead[there] = max(ahead[there], total)
-            final_score = rows.final_score[low + state]
-            is_pruned = is_pruned or (frame == num_frames and -np.inf < here[state] + final_score < floor)
-            if frame == num_frames and here[state] + final_score >= floor and final_score > -np.inf:
-                # The end has no number yet.
-                arcs.columns[size] = count, -1, EPSILON, EPSILON
-                arcs.scores[size] = final_score, final_score
-                size += 1
-            count += 1
+            number[state], kept_rest[count] = count, rest[frame, state]
+            arcs = _with_room(arcs, size + rows.arc_splits[low + state + 1] - rows.arc_splits[low + state] + 1)
+            size, left_out = _leave(rows, graph, inputs, utterance, (frame, state, count), bounds, arcs, size)
+            is_pruned, count = is_pruned or left_out, count + 1
         _enter(arcs, entering, begin, size, number, frame)
         entering = begin
         here, ahead = ahead, here
