@@ -20,6 +20,7 @@ from wfst_losses.validation import (
     Lengths,
     Targets,
     check_blank,
+    check_generator,
     check_reduction,
     check_targets,
     check_topology,
@@ -94,6 +95,7 @@ def mwer_loss(
     torch.Size([1])
     """
     check_reduction(reduction)
+    check_generator(generator)
     criterion = Criterion(
         sampler, risk, estimator, temperature, path_score, baseline, nbest_scale, include_reference, include_best
     )
