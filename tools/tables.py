@@ -59,7 +59,12 @@ def recorded(name: str) -> Callable[[], str]:
     return lambda: (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
-TABLES = {"topologies": topology_table, "digits": recorded("digits"), "reliability": recorded("reliability")}
+TABLES = {
+    "topologies": topology_table,
+    "digits": recorded("digits"),
+    "keywords": recorded("keywords"),
+    "reliability": recorded("reliability"),
+}
 
 
 def filled(text: str) -> str:
