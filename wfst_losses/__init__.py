@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
-    from wfst_losses.samplers import Exhaustive, RandomPaths
+    from wfst_losses.samplers import Exhaustive, GridPaths, NBest, NegativeSampling, RandomPaths
 
 __version__ = "0.1.0"
 
@@ -35,12 +35,15 @@ _MODULES = {
     "CTCLoss": "modules",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
+    "GridPaths": "samplers",
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
     "LossReport": "modules",
     "MMILoss": "modules",
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
+    "NBest": "samplers",
+    "NegativeSampling": "samplers",
     "RandomPaths": "samplers",
     "SmoothedMaxPoolingLoss": "modules",
     "TokenErrors": "risks",
@@ -79,12 +82,15 @@ __all__ = [
     "CTCLoss",
     "Diagnostics",
     "Exhaustive",
+    "GridPaths",
     "LanguageModel",
     "LatticeMWERLoss",
     "LossReport",
     "MMILoss",
     "MWERLoss",
     "MemoryLimitError",
+    "NBest",
+    "NegativeSampling",
     "RandomPaths",
     "SmoothedMaxPoolingLoss",
     "TokenErrors",

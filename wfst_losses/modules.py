@@ -66,6 +66,16 @@ class AbstractLoss(torch.nn.Module):
 class CTCLoss(AbstractLoss):
     """`ctc_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
 
+    def values(
+        self,
+        log_probs: torch.Tensor,
+        targets: Targets,
+        input_lengths: Lengths,
+        target_lengths: Lengths | None = None,
+    ) -> torch.Tensor:
+        """``(B,)`` before the reduction."""
+        return ctc_loss(log_probs, targets, input_lengths, target_lengths, **self.options)
+
     def forward(
         self,
         log_probs: torch.Tensor,
@@ -74,11 +84,23 @@ class CTCLoss(AbstractLoss):
         target_lengths: Lengths | None = None,
     ) -> torch.Tensor:
         """The reduced loss."""
-        return self._finish(ctc_loss(log_probs, targets, input_lengths, target_lengths, **self.options))
+        return self._finish(self.values(log_probs, targets, input_lengths, target_lengths))
 
 
 class MMILoss(AbstractLoss):
     """`mmi_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
+
+    def values(
+        self,
+        log_probs: torch.Tensor,
+        targets: Targets,
+        input_lengths: Lengths,
+        target_lengths: Lengths | None = None,
+        language_model_scores: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``(B,)`` before the reduction."""
+        scores = {} if language_model_scores is None else {"language_model_scores": language_model_scores}
+        return mmi_loss(log_probs, targets, input_lengths, target_lengths, **{**self.options, **scores})
 
     def forward(
         self,
@@ -89,12 +111,39 @@ class MMILoss(AbstractLoss):
         language_model_scores: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The reduced loss."""
-        scores = {} if language_model_scores is None else {"language_model_scores": language_model_scores}
-        return self._finish(mmi_loss(log_probs, targets, input_lengths, target_lengths, **{**self.options, **scores}))
+        return self._finish(self.values(log_probs, targets, input_lengths, target_lengths, language_model_scores))
 
 
 class MWERLoss(AbstractLoss):
-    """`mwer_loss` with its options fixed; ``last_report.diagnostics`` tells what stood behind the value."""
+    """`mwer_loss` with its options fixed, plus ``auxiliary_weight`` times another loss of the same batch.
+
+    Args:
+        auxiliary: a `CTCLoss` or `MMILoss` with options of its own (``from_logits``, ``blank``, ``topology``); its
+            reduction plays no part. MWER only moves mass among hypotheses: recipes add a little CTC or MMI. An
+            utterance impossible in one of the two is impossible, with zero gradient, in both.
+        auxiliary_weight: above 0 with ``auxiliary``.
+        options: `mwer_loss`'s. ``last_report.diagnostics`` tells what stood behind the value, with
+            ``return_diagnostics=True`` the posterior mass too.
+    """
+
+    def __init__(
+        self,
+        *,
+        auxiliary: CTCLoss | MMILoss | None = None,
+        auxiliary_weight: float = 0.0,
+        reduction: str = "mean",
+        **options: Any,
+    ) -> None:
+        super().__init__(reduction=reduction, **options)
+        check_number("auxiliary_weight", auxiliary_weight, low=0.0)
+        if auxiliary is not None and not isinstance(auxiliary, (CTCLoss, MMILoss)):
+            raise ValueError(f"auxiliary is {auxiliary!r:.80}, expected a CTCLoss or an MMILoss")
+        if (auxiliary is None) != (auxiliary_weight == 0):
+            raise ValueError(
+                f"auxiliary is {auxiliary!r:.80} and auxiliary_weight is {auxiliary_weight}, expected a loss and a "
+                "weight above 0, or neither"
+            )
+        self.auxiliary, self.auxiliary_weight = auxiliary, auxiliary_weight
 
     def forward(
         self,
@@ -104,10 +153,17 @@ class MWERLoss(AbstractLoss):
         target_lengths: Lengths | None = None,
     ) -> torch.Tensor:
         """The reduced loss."""
-        result = mwer_loss(
-            log_probs, targets, input_lengths, target_lengths, **{**self.options, "return_diagnostics": True}
-        )
-        return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))
+        batch = log_probs, targets, input_lengths, target_lengths
+        result = mwer_loss(*batch, **_with_diagnostics(self.options))
+        losses, diagnostics = cast("tuple[torch.Tensor, Diagnostics]", result)
+        if self.auxiliary is not None:
+            losses = losses + self.auxiliary_weight * self.auxiliary.values(*batch)
+            losses = losses.masked_fill(losses.detach() == torch.inf, torch.inf)
+        return self._finish(losses, diagnostics)
+
+
+def _with_diagnostics(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "return_diagnostics": options.get("return_diagnostics") or "counts"}
 
 
 class LatticeMWERLoss(AbstractLoss):
@@ -135,7 +191,7 @@ class LatticeMWERLoss(AbstractLoss):
             ref_texts,
             nbest_scale,
             num_paths,
-            **{**self.options, "reduction": "none", "return_diagnostics": True},
+            **{**_with_diagnostics(self.options), "reduction": "none"},
         )
         return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
@@ -89,6 +91,36 @@ class AbstractBackend(abc.ABC):
         from wfst_losses.backends.reference_viterbi import best_paths
 
         return best_paths(shared(graphs, utterances), emissions, utterances)
+
+    def masked_best_paths(
+        self,
+        graphs: GraphBatch,
+        emissions: Emissions,
+        utterances: torch.Tensor,
+        columns: npt.NDArray[np.int64],
+        masks: npt.NDArray[np.bool_],
+    ) -> BestPaths:
+        """`best_paths` where some labels must not be read: ``(R N)`` paths, the N of a reading side by side.
+
+        Args:
+            graphs, emissions, utterances: R readings, as in `sample_paths`.
+            columns: ``(R, T)`` a label per frame.
+            masks: ``(R, N, T)`` whether it is hidden.
+        """
+        from wfst_losses.backends.reference_viterbi import masked_best_paths
+
+        return masked_best_paths(shared(graphs, utterances), emissions, utterances, columns, masks)
+
+    def best_sequences(
+        self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int
+    ) -> Paths:
+        """The ``num_paths`` best distinct sequences of each graph, or all; graphs and utterances as in `sample_paths`.
+
+        Ranked as `AbstractLattice.best_sequences` says, each with its best path.
+        """
+        from wfst_losses.backends.reference_best_sequences import best_sequences
+
+        return best_sequences(shared(graphs, utterances), emissions, utterances, num_paths)
 
 
 def shared(graphs: GraphBatch, utterances: torch.Tensor) -> GraphBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,13 @@ from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
 from wfst_losses.graphs.denominator import denominator
-from wfst_losses.graphs.language_model import LanguageModel
-from wfst_losses.graphs.paths import Paths
+from wfst_losses.graphs.language_model import BEST_PATH, LanguageModel
+from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.validation import TokenSequence
 
+AnyPaths = TypeVar("AnyPaths", bound=Paths)
 _MAX_ENUMERATED = 1_000_000
 
 
@@ -55,16 +57,21 @@ class EmissionLattice(AbstractLattice):
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
-        graph, utterances = self._shared_graph(), torch.arange(self.num_utterances)
+        graph, utterances = self._shared_graph("failure"), torch.arange(self.num_utterances)
         paths = self.backend.sample_paths(graph, self.emissions, utterances, num_paths, scale, generator)
-        paths = dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
-        # Of the model's way to a token, listed or backed off, the graph's path tells a part only.
-        return dataclasses.replace(paths, graph_scores=self._of_model(paths.tokens).numpy())
+        return self._outside(paths)
 
-    def _shared_graph(self) -> GraphBatch:
+    def _outside(self, paths: AnyPaths) -> AnyPaths:
+        """Paths with the network's tokens and the model's scores: of its way to a token a sampled path tells a part."""
+        tokens = tokens_outside(paths.tokens, self.blank)
+        impossible = paths.graph_scores == -np.inf
+        graph_scores = np.where(impossible, -np.inf, self._of_model(tokens).numpy())
+        return dataclasses.replace(paths, tokens=tokens, graph_scores=graph_scores)
+
+    def _shared_graph(self, backoff: str) -> GraphBatch:
         if self.language_model is None:
             return _shared_graph(self.topology, self.blank)
-        return denominator(self.topology, self.language_model, blank=self.blank)
+        return denominator(self.topology, self.language_model, backoff=backoff, blank=self.blank)
 
     def _of_model(self, sequences: Sequence[TokenSequence]) -> torch.Tensor:
         """``(n,)`` float64 on the CPU: the language model's score of each sequence."""
@@ -73,16 +80,31 @@ class EmissionLattice(AbstractLattice):
         return self.language_model.sequence_scores(sequences)
 
     def best_paths(self) -> BestPaths:
-        """The best path of each utterance, in its place; ties are settled, but by no rule on labels.
-
-        Raises:
-            ValueError: with a language model, whose graph parts the score of a token among several paths.
-        """
-        if self.language_model is not None:
-            raise ValueError("language_model is given, expected None: best paths are those of the topology alone")
-        graph, utterances = self._shared_graph(), torch.arange(self.num_utterances)
+        """The best path of each utterance, in its place; ties are settled, but by no rule on labels."""
+        graph, utterances = self._shared_graph(BEST_PATH), torch.arange(self.num_utterances)
         paths = self.backend.best_paths(graph, self.emissions, utterances)
-        return dataclasses.replace(paths, tokens=tokens_outside(paths.tokens, self.blank))
+        return self._outside(paths)
+
+    def best_sequences(self, num_paths: int) -> Paths:
+        """Exact."""
+        graph, utterances = self._shared_graph(BEST_PATH), torch.arange(self.num_utterances)
+        return self._outside(self.backend.best_sequences(graph, self.emissions, utterances, num_paths))
+
+    def best_segments(self) -> Segments:
+        """Tokens begin where they are written."""
+        found = self.best_paths()
+        rows = np.flatnonzero(found.scores > -np.inf)
+        begins = np.zeros(found.steps.shape, dtype=bool)
+        for row in rows.tolist():
+            begins[row, found.token_frames[row]] = True
+        return Segments.of(found.select(rows), found.steps[rows], begins[rows], self.blank)
+
+    def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
+        """All masks of an utterance at once."""
+        found = self.backend.masked_best_paths(
+            self._shared_graph(BEST_PATH), self.emissions, torch.from_numpy(paths.utterances), paths.steps, masks
+        )
+        return self._outside(found.select(np.flatnonzero(found.scores > -np.inf)))
 
     def enumerate(self) -> Paths:
         """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""
@@ -112,6 +134,11 @@ class EmissionLattice(AbstractLattice):
         graphs = reading_columns(graphs, self.blank)
         totals = self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
         return totals if self.language_model is None else totals + self._of_model(sequences).to(totals)
+
+    def total_scores(self) -> torch.Tensor:
+        """Over the graph that all utterances share."""
+        with torch.no_grad():
+            return self.backend.shared_total_scores(self._shared_graph("failure"), self.emissions)
 
     def path_scores(self, paths: Paths) -> torch.Tensor:
         """The sum of the log-probs of the labels read, and the language model's score."""

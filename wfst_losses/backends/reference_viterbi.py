@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
@@ -36,6 +39,32 @@ def best_paths(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tenso
         token_frames.append(pairs[:, 1])
         graph_scores.append(score + float(graphs.final_score[state]) if scores[graph] > -np.inf else -np.inf)
     return BestPaths(labels, tokens, utterances.numpy().astype(np.int64), np.array(graph_scores), token_frames, scores)
+
+
+def masked_best_paths(
+    graphs: GraphBatch,
+    emissions: Emissions,
+    utterances: torch.Tensor,
+    columns: npt.NDArray[np.int64],
+    masks: npt.NDArray[np.bool_],
+) -> BestPaths:
+    """A copy of the emissions per mask, with -inf where it hides a label."""
+    num_readings, num_masks, num_frames = masks.shape
+    log_probs = emissions.log_probs.detach().cpu()[utterances].repeat_interleave(num_masks, dim=0)
+    copy, frame = np.nonzero(masks.reshape(-1, num_frames))
+    log_probs[copy, frame, columns[copy // num_masks, frame]] = -torch.inf
+    copied = np.arange(num_readings).repeat(num_masks)
+    shown = dataclasses.replace(
+        emissions,
+        scores=log_probs,
+        log_sums=np.zeros(log_probs.shape[:2]),
+        is_logits=False,
+        input_lengths=emissions.input_lengths[utterances.numpy()[copied]],
+        dropped=np.zeros(len(copied), dtype=bool),
+    )
+    batch = GraphBatch.from_graphs([graphs.graph(reading) for reading in copied.tolist()])
+    paths = best_paths(batch, shown, torch.arange(len(copied)))
+    return dataclasses.replace(paths, utterances=utterances.numpy()[copied].astype(np.int64))
 
 
 def _choices(

@@ -149,12 +149,13 @@ def realise_epsilon(graph: Graph, weights: torch.Tensor) -> Realised:
     return _realised(graph, graph.source, graph.destination, graph.input_label, arc_scores, final_scores, none)
 
 
-def realise_failure(graph: Graph, arcs: BackoffArcs, weights: torch.Tensor) -> Realised:
-    """Plain arcs and epsilons that give every token the probability of failure, exactly.
+def realise_failure(graph: Graph, arcs: BackoffArcs, weights: torch.Tensor, *, best_path: bool = False) -> Realised:
+    """Plain arcs and epsilons that give every token the probability of failure, exactly, in sums over paths.
 
     A listed token that can be reached by backing off too, gets ``log(p(k|s) - bo(s) p(k|b(s)))`` where that is the
     logarithm of a positive number and both ways lead to the same state: the two ways then sum to ``p(k|s)``. A state
     with any other such token is expanded: arcs for all tokens reachable by failure in place of its back-off arc.
+    With ``best_path`` listed tokens keep their own scores: the *best* of the graph's paths has the score of failure.
     """
     below = np.flatnonzero(arcs.parent[arcs.source] >= 0)
     row, backed_off = _resolve(arcs, weights, arcs.source[below], arcs.token[below])
@@ -166,7 +167,9 @@ def realise_failure(graph: Graph, arcs: BackoffArcs, weights: torch.Tensor) -> R
     expanded[arcs.source[below[~fits]]] = True
 
     kept = ~expanded[arcs.source[below]]
-    rest = directly[kept] + torch.log1p(-torch.exp(backed_off[kept] - directly[kept]))
+    rest = directly[kept]
+    if not best_path:
+        rest = rest + torch.log1p(-torch.exp(backed_off[kept] - directly[kept]))
     scores = weights[arcs.weight].index_copy(0, torch.from_numpy(below[kept]), rest)
     plain = np.flatnonzero(~expanded[arcs.source])
     back = np.flatnonzero((arcs.parent >= 0) & ~expanded)

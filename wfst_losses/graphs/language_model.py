@@ -21,6 +21,8 @@ from wfst_losses.validation import TokenSequence, check_blank, check_choice, che
 
 BACKOFFS = ("failure", "epsilon")
 """How back-off arcs are meant: only where a token is not listed, or anywhere."""
+BEST_PATH = "failure, best path"
+"""As failure, for graphs whose best path is sought and not the sum over their paths."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,7 +167,7 @@ class LanguageModel:
 
     def realised(self, scores: torch.Tensor | None = None, *, backoff: str = "failure") -> Realised:
         """`graph`, with its scores attached to ``scores`` where given."""
-        check_choice("backoff", backoff, BACKOFFS)
+        check_choice("backoff", backoff, (*BACKOFFS, BEST_PATH))
         if scores is not None:
             return self._realise(self._weights(scores), backoff)
         if backoff not in self._kept:
@@ -175,7 +177,7 @@ class LanguageModel:
     def _realise(self, weights: torch.Tensor, backoff: str) -> Realised:
         if backoff == "epsilon":
             return realise_epsilon(self.arcs, weights)
-        return realise_failure(self.arcs, self._arcs, weights)
+        return realise_failure(self.arcs, self._arcs, weights, best_path=backoff == BEST_PATH)
 
     def _weights(self, scores: torch.Tensor | None) -> torch.Tensor:
         final_scores = torch.from_numpy(self.arcs.final_score.astype(np.float64))

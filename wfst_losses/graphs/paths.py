@@ -37,6 +37,41 @@ class Paths:
         tokens = [self.tokens[row] for row in rows.tolist()]
         return Paths(self.steps[rows], tokens, self.utterances[rows], self.graph_scores[rows])
 
+    def joined(self, other: Paths) -> Paths:
+        """The paths of both, by utterance, within it those of this first."""
+        utterances = np.concatenate([self.utterances, other.utterances])
+        width = max(self.steps.shape[1], other.steps.shape[1])
+        padded = [
+            np.pad(part.steps, ((0, 0), (0, width - part.steps.shape[1])), constant_values=-1) for part in (self, other)
+        ]
+        graph_scores = np.concatenate([self.graph_scores, other.graph_scores])
+        both = Paths(np.concatenate(padded), [*self.tokens, *other.tokens], utterances, graph_scores)
+        return both.select(np.argsort(utterances, kind="stable"))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments:
+    """Paths cut where they begin another token or blank, or go on to another label.
+
+    Attributes:
+        paths: at most one per utterance.
+        number: ``(P, L)`` int64 the segment of each step, counted from 0; -1 beyond a path's end.
+        is_blank: ``(P, L)`` whether the step reads the blank or nothing.
+    """
+
+    paths: Paths
+    number: npt.NDArray[np.int64]
+    is_blank: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, paths: Paths, labels: npt.NDArray[np.int64], begins: npt.NDArray[np.bool_], blank: int) -> Segments:
+        """Cut paths that read ``labels`` where ``begins`` says so and where labels change; both ``(P, L)``."""
+        live = paths.steps >= 0
+        changes = begins.copy()
+        changes[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+        changes[:, :1] = False
+        return cls(paths, np.where(live, np.cumsum(changes, axis=1), -1), (labels == blank) | (labels < 0))
+
 
 def distinct(paths: Paths) -> tuple[Paths, npt.NDArray[np.int64]]:
     """One path per distinct sequence of each utterance, the first; and how often each came."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.differentiation import differentiated_once
-from wfst_losses.graphs.paths import Paths
+from topologies.batch import ranges
+from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.lattices.lattice import AbstractLattice
-from wfst_losses.lattices.prefix_tree import PrefixTree
+from wfst_losses.lattices.sequence_scores import PathScores, SequenceScores
+from wfst_losses.lattices.utterance import Utterance
 from wfst_losses.validation import TokenSequence
 
 _MAX_ENUMERATED = 1_000_000
@@ -31,6 +32,7 @@ class ArcLattice(AbstractLattice):
         token_splits, tokens: the tokens arc ``a`` writes are ``tokens[token_splits[a]:token_splits[a + 1]]``.
         arc_scores: ``(A,)`` nats, any device, with autograd history.
         state_splits: ``(B + 1,)`` int64.
+        labels: ``(A,)`` what arcs read, blank 0, -1 for nothing; used to mask whole tokens.
     """
 
     source: IntColumn
@@ -39,6 +41,7 @@ class ArcLattice(AbstractLattice):
     tokens: IntColumn
     arc_scores: torch.Tensor
     state_splits: IntColumn
+    labels: npt.NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
         if np.any(self.source >= self.destination) or np.any(np.diff(self.source) < 0):
@@ -63,153 +66,133 @@ class ArcLattice(AbstractLattice):
         """The scores of the arcs on the CPU, in float64."""
         return self.arc_scores.detach().cpu().double().numpy()
 
-    def _is_end(self) -> npt.NDArray[np.bool_]:
-        is_end = np.zeros(self.num_states, dtype=bool)
-        ends = self.state_splits[1:][np.diff(self.state_splits) > 0] - 1
-        is_end[ends] = True
-        return is_end
+    def utterance(self, index: int) -> Utterance:
+        """One utterance of the lattice."""
+        low, high = self.state_splits[index : index + 2].tolist()
+        first, last = np.searchsorted(self.source, [low, high]).tolist()
+        return Utterance.of(self, slice(first, last), low, high)
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples; an empty utterance gets none."""
         from wfst_losses.lattices import sampling
 
-        values, is_end = scale * self.values(), self._is_end()
-        beta = sampling.backward_scores(self.source, self.destination, values, is_end)
-        utterances = np.flatnonzero(np.diff(self.state_splits) > 0)
-        utterances = utterances[beta[self.state_splits[utterances]] > -np.inf].repeat(num_paths)
-        seeds = torch.randint(0, 2**62, (len(utterances),), generator=generator).numpy()
+        values = scale * self.values()
+        # Empty utterances take seeds too: they make no difference to the others.
+        seeds = torch.randint(0, 2**62, (self.num_utterances, num_paths), generator=generator).numpy()
         longest = sampling.longest_path(self.source, self.destination, self.num_states)
-        out_splits = np.searchsorted(self.source, np.arange(self.num_states + 1))
-        starts = self.state_splits[utterances]
-        steps = sampling.walk(self.destination, values, out_splits, beta, is_end, starts, seeds, longest)
-        return self._paths(steps, utterances)
+        steps = np.full((self.num_utterances, num_paths, longest), -1, dtype=np.int64)
+        is_possible = np.zeros(self.num_utterances, dtype=bool)
+
+        def draw(index: int) -> None:
+            part = self.utterance(index)
+            sums = sampling.rests(part.destination, values[part.arcs], part.out_splits)
+            is_possible[index] = len(sums.mantissas) > 0 and sums.mantissas[0] > 0.0
+            if is_possible[index]:
+                sampling.walk(part.destination, part.out_splits, sums, seeds[index], steps[index])
+
+        self._in_parallel(draw)
+        offsets = np.searchsorted(self.source, self.state_splits[:-1])[is_possible].repeat(num_paths)[:, None]
+        taken = steps[is_possible].reshape(-1, longest)
+        return self._paths(np.where(taken >= 0, taken + offsets, -1), np.flatnonzero(is_possible).repeat(num_paths))
+
+    def _in_parallel(self, work: Callable[[int], None]) -> None:
+        """Call ``work`` with the number of every utterance."""
+        from wfst_losses.compiled.threads import run_in_parallel
+
+        def over(begin: int, end: int) -> None:
+            for index in range(begin, end):
+                work(index)
+
+        run_in_parallel(over, np.diff(np.searchsorted(self.source, self.state_splits)))
+
+    def best_sequences(self, num_paths: int) -> Paths:
+        """Exact; an empty utterance gets none."""
+        from wfst_losses.lattices import best_sequences
+
+        values = self.values()
+        found: list[best_sequences.Found | None] = [None] * self.num_utterances
+
+        def rank(index: int) -> None:
+            found[index] = best_sequences.best(self.utterance(index), values, num_paths)
+
+        self._in_parallel(rank)
+        return best_sequences.ranked_paths(found)
+
+    def best_segments(self) -> Segments:
+        """Cut where an arc writes a token or reads another label; without labels, every arc is a segment."""
+        paths = self.best_sequences(1)
+        arcs = np.maximum(paths.steps, 0)
+        labels = np.where(paths.steps >= 0, np.ones_like(arcs) if self.labels is None else self.labels[arcs], -1)
+        begins = np.diff(self.token_splits)[arcs] > 0
+        return Segments.of(paths, labels.astype(np.int64), begins | (self.labels is None), blank=0)
+
+    def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
+        """One search per mask."""
+        from wfst_losses.lattices import best_sequences
+
+        values, found = self.values().copy(), []
+        for row, utterance in enumerate(paths.utterances.tolist()):
+            part = self.utterance(utterance)
+            for mask in masks[row]:
+                hidden = paths.steps[row][mask & (paths.steps[row] >= 0)]
+                values[hidden], kept = -np.inf, values[hidden]
+                found.append(best_sequences.best(part, values, 1))
+                values[hidden] = kept
+        return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""
-        values, is_end = self.values(), self._is_end()
-        out_splits = np.searchsorted(self.source, np.arange(self.num_states + 1))
+        values = self.values()
         steps: list[list[int]] = []
         utterances: list[int] = []
         for utterance in np.flatnonzero(np.diff(self.state_splits) > 0).tolist():
-            pending: list[tuple[int, list[int]]] = [(int(self.state_splits[utterance]), [])]
+            part = self.utterance(utterance)
+            first, end = part.arcs.start, len(part.out_splits) - 2
+            pending: list[tuple[int, list[int]]] = [(0, [])]
             while pending:
                 state, taken = pending.pop()
-                if is_end[state]:
+                if state == end:
                     steps.append(taken)
                     utterances.append(utterance)
                     if len(steps) > _MAX_ENUMERATED:
                         raise ValueError(f"lattice has more than {_MAX_ENUMERATED} paths: too many to enumerate")
-                arcs = range(out_splits[state], out_splits[state + 1])
-                pending.extend((int(self.destination[arc]), [*taken, arc]) for arc in arcs if values[arc] > -np.inf)
+                arcs = range(part.out_splits[state], part.out_splits[state + 1])
+                pending.extend(
+                    (int(part.destination[arc]), [*taken, first + arc]) for arc in arcs if values[first + arc] > -np.inf
+                )
         longest = max(map(len, steps), default=0)
         padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
         return self._paths(padded.reshape(len(steps), longest), np.array(utterances, dtype=np.int64))
 
     def _paths(self, steps: IntColumn, utterances: IntColumn) -> Paths:
-        tokens = []
-        for row in steps:
-            written = [self.tokens[self.token_splits[arc] : self.token_splits[arc + 1]] for arc in row[row >= 0]]
-            tokens.append(np.concatenate([np.empty(0, np.int64), *written]))
+        taken = steps >= 0
+        _, places = ranges(self.token_splits[steps[taken]], self.token_splits[steps[taken] + 1])
+        counts = np.zeros(steps.shape, dtype=np.int64)
+        counts[taken] = np.diff(self.token_splits)[steps[taken]]
+        tokens = np.split(self.tokens[places], np.cumsum(counts.sum(axis=1))[:-1])[: len(steps)]
         return Paths(steps, tokens, utterances, np.zeros(len(steps)))
 
     def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
-        """One prefix tree per utterance, one pass forward, one backward."""
-        result: torch.Tensor = _SequenceScores.apply(  # type: ignore[no-untyped-call]
+        """In float64: one prefix tree per utterance, one pass forward, one backward."""
+        result: torch.Tensor = SequenceScores.apply(  # type: ignore[no-untyped-call]
             self.arc_scores, self, list(sequences), utterances
         )
         return result
 
+    def total_scores(self) -> torch.Tensor:
+        """In float64."""
+        from wfst_losses.lattices import sampling
+
+        values, totals = self.values(), np.full(self.num_utterances, -np.inf)
+
+        def add_up(index: int) -> None:
+            part = self.utterance(index)
+            totals[index] = sampling.log_sum(sampling.rests(part.destination, values[part.arcs], part.out_splits))
+
+        self._in_parallel(add_up)
+        return torch.from_numpy(totals).to(self.arc_scores.device)
+
     def path_scores(self, paths: Paths) -> torch.Tensor:
-        """The sum of the scores of the arcs taken."""
-        steps = torch.from_numpy(paths.steps).to(self.arc_scores.device)
-        return self.arc_scores[steps.clamp(min=0)].masked_fill(steps < 0, 0.0).sum(dim=1)
-
-
-class _SequenceScores(torch.autograd.Function):
-    """Log-sums at the leaves of the prefix trees, and their gradient, on the CPU in float64."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, arc_scores: torch.Tensor, lattice: ArcLattice, sequences: list[TokenSequence], utterances: IntColumn
-    ) -> torch.Tensor:
-        """Each utterance on its own."""
-        # A copy: scores changed before the backward pass would change the gradient without a word.
-        values = lattice.values().copy()
-        result = np.full(len(sequences), -np.inf)
-        ctx.parts = []
-        arc_splits = np.searchsorted(lattice.source, lattice.state_splits)
-        for utterance in np.unique(utterances).tolist():
-            rows = np.flatnonzero(utterances == utterance)
-            low, high = lattice.state_splits[utterance], lattice.state_splits[utterance + 1]
-            if low == high:
-                continue
-            part = _Part.of(lattice, slice(*arc_splits[utterance : utterance + 2]), int(low), int(high))
-            tree = PrefixTree.of([sequences[row] for row in rows])
-            result[rows] = part.forward(values, tree)
-            ctx.parts.append((rows, part))
-        ctx.like = arc_scores
-        return torch.from_numpy(result).to(arc_scores.device, arc_scores.dtype)
-
-    @staticmethod
-    @differentiated_once
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """One pass per utterance for all its sequences."""
-        coefficients = gradients[0].detach().cpu().double().numpy()
-        gradient = np.zeros(len(ctx.like))
-        for rows, part in ctx.parts:
-            gradient[part.arcs] = part.backward(coefficients[rows])
-        return torch.from_numpy(gradient).to(ctx.like.device, ctx.like.dtype), None, None, None
-
-
-@dataclasses.dataclass(eq=False)
-class _Part:
-    """One utterance of a lattice, its states numbered from 0, and what its forward pass left."""
-
-    arcs: slice
-    lattice: tuple[IntColumn, IntColumn, IntColumn]
-    arcs_into: IntColumn
-    into_splits: IntColumn
-    num_states: int
-    saved: tuple[Any, ...] = ()
-
-    @classmethod
-    def of(cls, lattice: ArcLattice, arcs: slice, low: int, high: int) -> _Part:
-        """Views and sorted arcs of the utterance with states ``low..high-1``."""
-        destination = lattice.destination[arcs] - low
-        arcs_into = np.argsort(destination, kind="stable")
-        into_splits = np.searchsorted(destination[arcs_into], np.arange(high - low + 1))
-        token_splits = lattice.token_splits[arcs.start : arcs.stop + 1]
-        return cls(arcs, (lattice.source[arcs] - low, lattice.tokens, token_splits), arcs_into, into_splits, high - low)
-
-    def forward(self, values: npt.NDArray[np.float64], tree: PrefixTree) -> npt.NDArray[np.float64]:
-        """The log-sum of each sequence of the tree."""
-        from wfst_losses.lattices import tree_sums
-
-        columns = (tree.parent, tree.label, tree.by_label, tree.label_splits, tree.child_splits, tree.children)
-        scores = values[self.arcs]
-        pair_splits, node_of_pair, alpha = tree_sums.forward(
-            self.lattice, columns, scores, self.arcs_into, self.into_splits, self.num_states
-        )
-        leaves = tree_sums.leaf_pairs(tree.leaf, pair_splits, node_of_pair)
-        self.saved = (columns, scores, pair_splits, node_of_pair, alpha, leaves)
-        return np.where(leaves >= 0, alpha[np.maximum(leaves, 0)], -np.inf)
-
-    def backward(self, coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Gradient of the sum of ``coefficients`` times log-sums."""
-        from wfst_losses.lattices import tree_sums
-
-        columns, scores, pair_splits, node_of_pair, alpha, leaves = self.saved
-        adjoint = np.zeros(len(alpha))
-        np.add.at(adjoint, leaves[leaves >= 0], coefficients[leaves >= 0])
-        result: npt.NDArray[np.float64] = tree_sums.backward(
-            self.lattice,
-            columns,
-            scores,
-            self.arcs_into,
-            self.into_splits,
-            pair_splits,
-            node_of_pair,
-            alpha,
-            adjoint,
-        )
+        """The sum of the scores of the arcs taken, in float64."""
+        result: torch.Tensor = PathScores.apply(self.arc_scores, paths.steps)  # type: ignore[no-untyped-call]
         return result

@@ -3,24 +3,62 @@
 The lattice is composed with the tree, never with each hypothesis on its own: hypotheses share the work of their
 common beginnings. Composed states are pairs (lattice state, node). They are kept; composed arcs are found again in
 the backward pass, so memory does not grow with arcs.
+
+Each sum is a float64 mantissa and a power of two of its own: nothing underflows, and no exponential is taken but once
+per arc.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wfst_losses.compiled import compiled
+from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two
+from wfst_losses.lattices.weights import weigh
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Nodes: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float64]
-Lattice: TypeAlias = tuple[Ints, Ints, Ints]
-"""source, tokens, token_splits of one utterance"""
-Tree: TypeAlias = tuple[Ints, Ints, Ints, Ints, Ints, Ints]
-"""parent, label, by_label, label_splits, child_splits, children"""
+
+
+class Tree(NamedTuple):
+    """The columns of a `PrefixTree`."""
+
+    parent: Ints
+    label: Ints
+    by_label: Ints
+    label_splits: Ints
+    child_splits: Ints
+    children: Ints
+
+
+class Arcs(NamedTuple):
+    """The arcs of one utterance, states counted from 0; ``arcs_into`` groups them by destination."""
+
+    source: Ints
+    tokens: Ints
+    token_splits: Ints
+    arcs_into: Ints
+    into_splits: Ints
+
+
+class Pairs(NamedTuple):
+    """Composed states with their sums: those of lattice state s lie between ``splits[s]`` and ``splits[s + 1]``.
+
+    Attributes:
+        splits: ``(num_states + 1,)``.
+        node: ascending within a state.
+        mantissas, exponents: the sum over all paths to the pair.
+    """
+
+    splits: Ints
+    node: Nodes
+    mantissas: Floats
+    exponents: Ints
 
 
 @compiled
@@ -37,140 +75,150 @@ def _find(values: Nodes, low: int, high: int, wanted: int) -> int:
 
 
 @compiled
-def _descend(node: int, tokens: Ints, low: int, high: int, label: Ints, child_splits: Ints, children: Ints) -> int:
-    """The node reached from ``node`` by ``tokens[low:high]``, -1 where the tree has none."""
+def _descend(node: int, tokens: Ints, low: int, high: int, tree: Tree) -> int:
+    """The node reached from ``node`` by ``tokens[low:high]``, -1 where the tree has none; children lie by label."""
     for position in range(low, high):
-        found = -1
-        for place in range(child_splits[node], child_splits[node + 1]):
-            if label[children[place]] == tokens[position]:
-                found = children[place]
-                break
-        if found < 0:
+        token, begin, end = tokens[position], tree.child_splits[node], tree.child_splits[node + 1]
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            if tree.label[tree.children[middle]] <= token:
+                begin = middle
+            else:
+                end = middle
+        if begin == end or tree.label[tree.children[begin]] != token:
             return -1
-        node = found
+        node = tree.children[begin]
     return node
 
 
 @compiled
-def _matches(
-    arc: int, pair_splits: Ints, node_of_pair: Nodes, lattice: Lattice, tree: Tree, origin: Ints, reached: Ints
-) -> int:
+def _matches(arc: int, splits: Ints, node: Nodes, arcs: Arcs, tree: Tree, origin: Ints, reached: Ints) -> int:
     """All pairs the arc leads from (into ``origin``) and the nodes it leads to (into ``reached``); their number."""
-    source, tokens, token_splits = lattice
-    parent, label, by_label, label_splits, child_splits, children = tree
-    begin, end = pair_splits[source[arc]], pair_splits[source[arc] + 1]
-    low, high = token_splits[arc], token_splits[arc + 1]
+    begin, end = splits[arcs.source[arc]], splits[arcs.source[arc] + 1]
+    low, high = arcs.token_splits[arc], arcs.token_splits[arc + 1]
     count = 0
     if low == high:
         for pair in range(begin, end):
-            origin[count], reached[count] = pair, node_of_pair[pair]
+            origin[count], reached[count] = pair, node[pair]
             count += 1
         return count
-    first = tokens[low]
-    if begin == end or first + 1 >= len(label_splits):
+    first = arcs.tokens[low]
+    if begin == end or first + 1 >= len(tree.label_splits):
         return 0
-    for place in range(label_splits[first], label_splits[first + 1]):
-        pair = _find(node_of_pair, begin, end, parent[by_label[place]])
+    # Whichever are fewer: pairs, or nodes that the token enters.
+    if end - begin <= 2 * (tree.label_splits[first + 1] - tree.label_splits[first]):
+        for pair in range(begin, end):
+            there = _descend(node[pair], arcs.tokens, low, high, tree)
+            if there >= 0:
+                origin[count], reached[count] = pair, there
+                count += 1
+        return count
+    for place in range(tree.label_splits[first], tree.label_splits[first + 1]):
+        pair = _find(node, begin, end, tree.parent[tree.by_label[place]])
         if pair >= 0:
-            node = _descend(by_label[place], tokens, low + 1, high, label, child_splits, children)
-            if node >= 0:
-                origin[count], reached[count] = pair, node
+            there = _descend(tree.by_label[place], arcs.tokens, low + 1, high, tree)
+            if there >= 0:
+                origin[count], reached[count] = pair, there
                 count += 1
     return count
 
 
 @compiled
-def forward(
-    lattice: Lattice, tree: Tree, scores: Floats, arcs_into: Ints, into_splits: Ints, num_states: int
-) -> tuple[Ints, Nodes, Floats]:
-    """Log-sums of all pairs of one utterance.
+def _with_room(pairs: Pairs, filled: int, needed: int) -> Pairs:
+    if needed <= len(pairs.node):
+        return pairs
+    nodes, mantissas = np.empty(2 * needed, np.int32), np.empty(2 * needed, np.float64)
+    exponents = np.empty(2 * needed, np.int64)
+    nodes[:filled], mantissas[:filled] = pairs.node[:filled], pairs.mantissas[:filled]
+    exponents[:filled] = pairs.exponents[:filled]
+    return Pairs(pairs.splits, nodes, mantissas, exponents)
 
-    Returns:
-        ``pair_splits`` ``(num_states + 1,)``, and per pair its node (ascending within a state) and log-sum.
-    """
-    num_nodes = len(tree[0])
+
+@compiled
+def forward(arcs: Arcs, tree: Tree, scores: Floats, num_states: int) -> Pairs:
+    """The sums of all pairs of one utterance."""
+    factors, powers = weigh(scores)
+    num_nodes = len(tree.parent)
     capacity = 4 * num_states + num_nodes
-    node_of_pair, alpha = np.empty(capacity, np.int32), np.empty(capacity, np.float64)
-    pair_splits = np.zeros(num_states + 1, np.int64)
-    peak, total = np.empty(num_nodes, np.float64), np.empty(num_nodes, np.float64)
-    stamp = np.full(num_nodes, -1, np.int64)
+    pairs = Pairs(
+        np.zeros(num_states + 1, np.int64),
+        np.zeros(capacity, np.int32),
+        np.ones(capacity, np.float64),
+        np.zeros(capacity, np.int64),
+    )
+    total, peak = np.empty(num_nodes, np.float64), np.empty(num_nodes, np.int64)
+    stamp, touched = np.full(num_nodes, np.int64(-1)), np.empty(num_nodes, np.int64)
     origin, reached = np.empty(num_nodes, np.int64), np.empty(num_nodes, np.int64)
-    touched = np.empty(num_nodes, np.int64)
-    node_of_pair[0], alpha[0], pair_splits[1] = 0, 0.0, 1
+    pairs.splits[1] = 1
     for state in range(1, num_states):
         num_touched = 0
-        for position in range(into_splits[state], into_splits[state + 1]):
-            arc = arcs_into[position]
-            if scores[arc] == -np.inf:
+        for position in range(arcs.into_splits[state], arcs.into_splits[state + 1]):
+            arc = arcs.arcs_into[position]
+            if factors[arc] == 0.0:
                 continue
-            for match in range(_matches(arc, pair_splits, node_of_pair, lattice, tree, origin, reached)):
-                node, value = reached[match], alpha[origin[match]] + scores[arc]
+            for match in range(_matches(arc, pairs.splits, pairs.node, arcs, tree, origin, reached)):
+                node, pair = reached[match], origin[match]
+                value, power = pairs.mantissas[pair] * factors[arc], pairs.exponents[pair] + powers[arc]
                 if stamp[node] != state:
-                    stamp[node], peak[node], total[node] = state, value, 1.0
+                    stamp[node], total[node], peak[node] = state, value, power
                     touched[num_touched] = node
                     num_touched += 1
-                elif value > peak[node]:
-                    total[node] = total[node] * np.exp(peak[node] - value) + 1.0
-                    peak[node] = value
+                elif power > peak[node]:
+                    total[node], peak[node] = total[node] * power_of_two(peak[node] - power) + value, power
                 else:
-                    total[node] += np.exp(value - peak[node])
-        begin = pair_splits[state]
-        if begin + num_touched > len(alpha):
-            capacity = 2 * (begin + num_touched)
-            larger_nodes, larger_alpha = np.empty(capacity, np.int32), np.empty(capacity, np.float64)
-            larger_nodes[:begin], larger_alpha[:begin] = node_of_pair[:begin], alpha[:begin]
-            node_of_pair, alpha = larger_nodes, larger_alpha
+                    total[node] += value * power_of_two(power - peak[node])
+        begin = pairs.splits[state]
+        pairs = _with_room(pairs, begin, begin + num_touched)
         ordered = np.sort(touched[:num_touched])
         for offset in range(num_touched):
             node = ordered[offset]
-            node_of_pair[begin + offset] = node
-            alpha[begin + offset] = peak[node] + np.log(total[node])
-        pair_splits[state + 1] = begin + num_touched
-    return pair_splits, node_of_pair[: pair_splits[-1]].copy(), alpha[: pair_splits[-1]].copy()
+            excess = exponent_of(total[node])
+            pairs.node[begin + offset] = node
+            pairs.mantissas[begin + offset] = total[node] * power_of_two(-excess)
+            pairs.exponents[begin + offset] = peak[node] + excess
+        pairs.splits[state + 1] = begin + num_touched
+    count = pairs.splits[-1]
+    return Pairs(
+        pairs.splits, pairs.node[:count].copy(), pairs.mantissas[:count].copy(), pairs.exponents[:count].copy()
+    )
 
 
 @compiled
-def leaf_pairs(leaf: Ints, pair_splits: Ints, node_of_pair: Nodes) -> Ints:
-    """For each leaf, its pair with the last state of the lattice, -1 where no path writes the sequence."""
-    result = np.full(len(leaf), -1, np.int64)
-    if len(pair_splits) > 1:
-        for row in range(len(leaf)):
-            result[row] = _find(node_of_pair, pair_splits[-2], pair_splits[-1], leaf[row])
-    return result
+def leaf_pairs(leaf: Ints, pairs: Pairs) -> tuple[Ints, Floats]:
+    """For each leaf, its pair with the last state and its log-sum; -1 and -inf where no path writes it."""
+    place, log_sum = np.full(len(leaf), np.int64(-1)), np.full(len(leaf), -np.inf)
+    for row in range(len(leaf)):
+        pair = _find(pairs.node, pairs.splits[-2], pairs.splits[-1], leaf[row])
+        if pair >= 0:
+            place[row] = pair
+            log_sum[row] = math.log(pairs.mantissas[pair]) + pairs.exponents[pair] / LOG2_E
+    return place, log_sum
 
 
 @compiled
-def backward(
-    lattice: Lattice,
-    tree: Tree,
-    scores: Floats,
-    arcs_into: Ints,
-    into_splits: Ints,
-    pair_splits: Ints,
-    node_of_pair: Nodes,
-    alpha: Floats,
-    adjoint: Floats,
-) -> Floats:
+def backward(arcs: Arcs, tree: Tree, scores: Floats, pairs: Pairs, adjoint: Floats) -> Floats:
     """``sum_i g_i dZ_i / dscore`` per arc: one pass for all sequences, ``adjoint`` holding the g_i at their leaves."""
-    num_states, num_nodes = len(pair_splits) - 1, len(tree[0])
+    factors, powers = weigh(scores)
+    num_states, num_nodes = len(pairs.splits) - 1, len(tree.parent)
     gradient = np.zeros(len(scores), np.float64)
     origin, reached = np.empty(num_nodes, np.int64), np.empty(num_nodes, np.int64)
     pair_of_node = np.empty(num_nodes, np.int64)
     for state in range(num_states - 1, 0, -1):
         live = False
-        for pair in range(pair_splits[state], pair_splits[state + 1]):
-            pair_of_node[node_of_pair[pair]] = pair
+        for pair in range(pairs.splits[state], pairs.splits[state + 1]):
+            pair_of_node[pairs.node[pair]] = pair
             live = live or adjoint[pair] != 0.0
         if not live:
             continue
-        for position in range(into_splits[state], into_splits[state + 1]):
-            arc = arcs_into[position]
-            if scores[arc] == -np.inf:
+        for position in range(arcs.into_splits[state], arcs.into_splits[state + 1]):
+            arc = arcs.arcs_into[position]
+            if factors[arc] == 0.0:
                 continue
-            for match in range(_matches(arc, pair_splits, node_of_pair, lattice, tree, origin, reached)):
-                pair = pair_of_node[reached[match]]
+            for match in range(_matches(arc, pairs.splits, pairs.node, arcs, tree, origin, reached)):
+                pair, before = pair_of_node[reached[match]], origin[match]
                 if adjoint[pair] != 0.0:
-                    share = adjoint[pair] * np.exp(alpha[origin[match]] + scores[arc] - alpha[pair])
-                    adjoint[origin[match]] += share
-                    gradient[arc] += share
+                    aligned = power_of_two(pairs.exponents[before] + powers[arc] - pairs.exponents[pair])
+                    share = pairs.mantissas[before] * factors[arc] * aligned / pairs.mantissas[pair]
+                    adjoint[before] += adjoint[pair] * share
+                    gradient[arc] += adjoint[pair] * share
     return gradient

@@ -29,6 +29,8 @@ class Criterion:
         baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not. The value of the
             sampled estimator is the mean either way.
         nbest_scale: multiplies scores while drawing only.
+        include_reference, include_best: add the reference, where the lattice holds it, and the best path's sequence to
+            the hypotheses; n-best only.
     """
 
     sampler: AbstractPathSampler
@@ -38,6 +40,8 @@ class Criterion:
     path_score: str = "sum"
     baseline: str = "mean"
     nbest_scale: float = 1.0
+    include_reference: bool = False
+    include_best: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.sampler, AbstractPathSampler):
@@ -49,6 +53,10 @@ class Criterion:
         check_choice("baseline", self.baseline, ("mean", "none"))
         check_number("temperature", self.temperature, above=0.0)
         check_number("nbest_scale", self.nbest_scale, above=0.0)
+        for name in ("include_reference", "include_best"):
+            check_choice(name, getattr(self, name), (False, True))
+        if self.include_reference and self.path_score == "single":
+            raise ValueError("include_reference is True, expected path_score='sum': a reference comes with no path")
         if self.estimator == "sampled":
             self._check_sampled()
 
@@ -60,6 +68,9 @@ class Criterion:
         for name in ("temperature", "nbest_scale"):
             if getattr(self, name) != 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator='sampled'")
+        for name in ("include_reference", "include_best"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is True, expected False with estimator='sampled': it would be biased")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +84,9 @@ class Diagnostics:
         empty: utterances without any path: loss +inf, gradient 0.
         single: utterances with one hypothesis: gradient 0 with the n-best estimator.
         dropped: utterances left out for NaN or +inf.
+        posterior_mass: ``(B,)`` float64, the share of the lattice's mass that the hypotheses hold, 0..1: how much of
+            the posterior the loss has seen (of a pruned lattice, of what pruning left); 0 where there is no hypothesis.
+            None where it was not asked for.
     """
 
     expected_errors: npt.NDArray[np.float64]
@@ -82,6 +96,13 @@ class Diagnostics:
     empty: tuple[int, ...]
     single: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    posterior_mass: npt.NDArray[np.float64] | None = None
+
+
+def check_diagnostics(return_diagnostics: object) -> bool:
+    """Whether the posterior mass is asked for."""
+    check_choice("return_diagnostics", return_diagnostics, (False, True, "counts"))
+    return return_diagnostics is True
 
 
 def expected_errors(
@@ -89,26 +110,56 @@ def expected_errors(
     references: Sequence[TokenSequence],
     criterion: Criterion,
     generator: torch.Generator | None,
+    *,
+    measure_mass: bool = False,
 ) -> tuple[torch.Tensor, Diagnostics]:
     """``(B,)`` losses attached to the lattice's scores, and what stood behind them.
 
     n-best: ``sum_i P_i W_i - c`` with ``P = softmax(score / temperature)`` over distinct hypotheses. Sampled: the
     mean of W over independent paths, with the unbiased gradient ``1/(N-1) sum_i (W_i - mean W) grad score_i``.
     """
-    drawn = criterion.sampler.draw(lattice, criterion.nbest_scale, generator)
+    drawn = _with_extras(criterion.sampler.draw(lattice, criterion.nbest_scale, generator), lattice, criterion)
     unique, _ = distinct(drawn)
     paths = drawn if criterion.estimator == "sampled" else unique
-    errors = criterion.risk.errors(paths.tokens, references, paths.utterances)
+    if criterion.include_reference:
+        paths = distinct(paths.joined(_of_references(references)))[0]
     scores = _scores(lattice, paths, criterion)
+    if criterion.include_reference:
+        held = (scores.detach() > -torch.inf).cpu().numpy()
+        paths, scores = paths.select(np.flatnonzero(held)), scores[torch.from_numpy(held).to(scores.device)]
+        unique = paths
+    errors = criterion.risk.errors(paths.tokens, references, paths.utterances)
     segment = torch.from_numpy(paths.utterances).to(scores.device)
     weighting = _sampled if criterion.estimator == "sampled" else _nbest
     expected, loss = weighting(scores, torch.from_numpy(errors).to(scores), segment, criterion, lattice.num_utterances)
     counts = np.bincount(paths.utterances, minlength=lattice.num_utterances)
     empty = torch.from_numpy(counts == 0).to(loss.device)
-    loss = loss.masked_fill(empty, torch.inf) + 0.0 * _anchor(lattice.scores)
+    loss = loss.masked_fill(empty, torch.inf).to(lattice.scores.dtype) + 0.0 * _anchor(lattice.scores)
     expected = expected.detach().masked_fill(empty, torch.inf)
     diagnostics = _diagnostics(drawn, unique, paths, errors, expected.cpu().double().numpy())
+    if measure_mass:
+        diagnostics = dataclasses.replace(diagnostics, posterior_mass=_posterior_mass(lattice, unique))
     return loss, diagnostics
+
+
+def _with_extras(drawn: Paths, lattice: AbstractLattice, criterion: Criterion) -> Paths:
+    return lattice.best_sequences(1).joined(drawn) if criterion.include_best else drawn
+
+
+def _of_references(references: Sequence[TokenSequence]) -> Paths:
+    """The references as if they were paths, without steps."""
+    count = len(references)
+    return Paths(np.empty((count, 0), dtype=np.int64), list(references), np.arange(count), np.zeros(count))
+
+
+def _posterior_mass(lattice: AbstractLattice, unique: Paths) -> npt.NDArray[np.float64]:
+    with torch.no_grad():
+        scores = lattice.sequence_scores(unique.tokens, unique.utterances).cpu().double().numpy()
+        totals = lattice.total_scores().cpu().double().numpy()
+    mass = np.zeros(lattice.num_utterances)
+    np.add.at(mass, unique.utterances, np.exp(scores - totals[unique.utterances]))
+    # Above 1 by rounding only: distinct sequences share no path.
+    return np.minimum(mass, 1.0)
 
 
 def _anchor(scores: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_errors
+from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_diagnostics, expected_errors
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
@@ -32,8 +32,10 @@ def lattice_mwer_loss(
     estimator: str = "nbest",
     path_score: str = "sum",
     baseline: str = "none",
+    include_reference: bool = False,
+    include_best: bool = False,
     generator: torch.Generator | None = None,
-    return_diagnostics: bool = False,
+    return_diagnostics: bool | str = False,
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
 
@@ -53,7 +55,8 @@ def lattice_mwer_loss(
         temperature: above 0.
         use_double_scores: kept for k2's sake; sums are always float64.
         reduction: "sum", "mean" over finite utterances, or "none" for ``(B,)``.
-        sampler, risk, estimator, path_score, baseline, generator, return_diagnostics: as in `mwer_loss`.
+        sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
+            as in `mwer_loss`.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.
@@ -76,10 +79,13 @@ def lattice_mwer_loss(
         path_score,
         baseline,
         nbest_scale,
+        include_reference,
+        include_best,
     )
     arcs = read_lattice(lattice)
     references = _check_references(ref_texts, arcs.num_utterances)
-    losses, diagnostics = expected_errors(arcs, references, criterion, generator)
+    measure_mass = check_diagnostics(return_diagnostics)
+    losses, diagnostics = expected_errors(arcs, references, criterion, generator, measure_mass=measure_mass)
     value = reduce(losses, reduction)
     return (value, diagnostics) if return_diagnostics else value
 

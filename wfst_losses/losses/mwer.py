@@ -12,7 +12,7 @@ from wfst_losses.backends import get_backend
 from wfst_losses.backends.emission_lattice import EmissionLattice
 from wfst_losses.emissions import read_emissions
 from wfst_losses.graphs.language_model import LanguageModel, check_language_model
-from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_errors
+from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_diagnostics, expected_errors
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
@@ -42,8 +42,10 @@ def mwer_loss(
     nbest_scale: float = 1.0,
     path_score: str = "sum",
     baseline: str = "mean",
+    include_reference: bool = False,
+    include_best: bool = False,
     generator: torch.Generator | None = None,
-    return_diagnostics: bool = False,
+    return_diagnostics: bool | str = False,
     backend: str = "auto",
     reduction: str = "none",
     blank: int = 0,
@@ -72,8 +74,10 @@ def mwer_loss(
         nbest_scale: scales scores only while drawing: below 1 draws more distinct hypotheses; 1 with "sampled".
         path_score: "sum" over alignments, or "single", the alignment that was drawn.
         baseline: "mean" or "none"; the value of "sampled" is the mean of W either way.
+        include_reference, include_best: add the target, where it has a path (``path_score="sum"`` only), and the best
+            path's sequence to the hypotheses; not with "sampled", which they would bias.
         generator: of the random draws; torch's own if left out.
-        return_diagnostics: return ``(loss, Diagnostics)``.
+        return_diagnostics: return ``(loss, Diagnostics)``; "counts" leaves out the posterior mass, one pass less.
         backend, reduction, blank, from_logits, check_normalised, nonfinite: as in `ctc_loss`.
 
     Returns:
@@ -92,7 +96,10 @@ def mwer_loss(
     """
     check_reduction(reduction)
     check_generator(generator)
-    criterion = Criterion(sampler, risk, estimator, temperature, path_score, baseline, nbest_scale)
+    criterion = Criterion(
+        sampler, risk, estimator, temperature, path_score, baseline, nbest_scale, include_reference, include_best
+    )
+    measure_mass = check_diagnostics(return_diagnostics)
     emissions = read_emissions(
         log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite
     )
@@ -103,7 +110,7 @@ def mwer_loss(
     if language_model is not None:
         check_language_model(language_model, emissions.num_labels)
     lattice = EmissionLattice(rule, emissions, engine, blank, language_model)
-    losses, diagnostics = expected_errors(lattice, references, criterion, generator)
+    losses, diagnostics = expected_errors(lattice, references, criterion, generator, measure_mass=measure_mass)
     losses = losses.masked_fill(torch.as_tensor(emissions.dropped, device=losses.device), torch.inf)
     dropped = tuple(np.flatnonzero(emissions.dropped).tolist())
     value = reduce(losses, reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,19 +10,43 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.backends.k2 import k2
+from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices import ArcLattice
 
 if TYPE_CHECKING:
     from k2 import Fsa
 
 
-def read_lattice(lattice: Fsa) -> ArcLattice:
+@dataclasses.dataclass(frozen=True, eq=False)
+class K2Lattice(ArcLattice):
+    """A lattice that k2 built, with what it was read from.
+
+    Attributes:
+        fsa: the FsaVec, arcs as here; never changed.
+    """
+
+    fsa: Fsa = None
+
+    def grid_paths(self, num_paths: int, scale: float, use_double_scores: bool) -> Paths:
+        """``k2.random_paths`` over a copy whose scores are scaled as k2 scales them, in float32."""
+        if len(self.source) == 0:
+            return self._paths(np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64))
+        scaled = k2.Fsa(self.fsa.arcs.clone())
+        scaled.scores = self.fsa.scores.detach() * scale
+        drawn = k2.random_paths(scaled, use_double_scores=use_double_scores, num_paths=num_paths)
+        lengths = np.diff(drawn.shape.row_splits(2).cpu().numpy())
+        steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
+        steps[np.arange(steps.shape[1]) < lengths[:, None]] = drawn.values.cpu().numpy()
+        return self._paths(steps, drawn.shape.row_ids(1).cpu().numpy().astype(np.int64))
+
+
+def read_lattice(lattice: Fsa) -> K2Lattice:
     """The columns of an FsaVec, its scores attached as they are. The caller's lattice is not changed.
 
     Tokens are its ``aux_labels`` above 0, plain or ragged, or its labels where it has none.
 
     Raises:
-        ValueError: if it is no FsaVec, or not acyclic.
+        ValueError: if it is no FsaVec, not acyclic, or has a score that is NaN or +inf.
     """
     if not isinstance(lattice, k2.Fsa):
         raise ValueError(f"lattice is {lattice!r:.80}, expected a k2.Fsa with one graph per utterance")
@@ -35,8 +60,18 @@ def read_lattice(lattice: Fsa) -> ArcLattice:
     destination = arcs[:, 1].astype(np.int64) + offset
     if np.any(destination <= source):
         return read_lattice(_sorted(lattice))
+    _check_scores(lattice.scores.detach())
     token_splits, tokens = _tokens(lattice)
-    return ArcLattice(source, destination, token_splits, tokens, lattice.scores, state_splits)
+    return K2Lattice(
+        source, destination, token_splits, tokens, lattice.scores, state_splits, labels=arcs[:, 2], fsa=lattice
+    )
+
+
+def _check_scores(scores: torch.Tensor) -> None:
+    # NaN and +inf show in the sum.
+    if not bool(scores.sum() < torch.inf):
+        arc = int((~(scores < torch.inf)).nonzero()[0])
+        raise ValueError(f"lattice.scores[{arc}] is {scores[arc].item()}, expected a number or -inf")
 
 
 def _sorted(lattice: Fsa) -> Fsa:

@@ -76,6 +76,27 @@ class NativeBackend(AbstractBackend):
 
         return readings.best(graphs, emissions, utterances)
 
+    def masked_best_paths(
+        self,
+        graphs: GraphBatch,
+        emissions: Emissions,
+        utterances: torch.Tensor,
+        columns: npt.NDArray[np.int64],
+        masks: npt.NDArray[np.bool_],
+    ) -> BestPaths:
+        """Four masks at a time in one pass."""
+        from wfst_losses.backends.native import readings
+
+        return readings.best_masked(graphs, emissions, utterances, columns, masks)
+
+    def best_sequences(
+        self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int
+    ) -> Paths:
+        """Unrolled as far as the N best reach, then searched."""
+        from wfst_losses.backends.native import readings
+
+        return readings.best_distinct(graphs, emissions, utterances, num_paths)
+
 
 class _Sums(torch.autograd.Function):
     """Log-sums of graphs over emissions, differentiated with respect to the network's output."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.native import sampling, viterbi
+from wfst_losses.backends.native import best_sequences, masked_viterbi, sampling, viterbi
 from wfst_losses.backends.native.arc_sums import Ints, Rows, lay_out, weigh
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.compiled.threads import run_in_parallel
@@ -54,19 +54,51 @@ def sample(
 def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
     """The best path of each reading."""
     rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
-    num_readings = len(utterance_of)
-    found = viterbi.Found(
-        labels=np.full((num_readings, widths[0]), -1, np.int32),
-        tokens=np.empty((num_readings, widths[1]), np.int32),
-        token_frames=np.empty((num_readings, widths[1]), np.int32),
-        num_tokens=np.zeros(num_readings, np.int64),
-        graph_scores=np.zeros(num_readings),
-        scores=np.zeros(num_readings),
-    )
+    found = _room(len(utterance_of), widths)
     run_in_parallel(
         lambda begin, end: viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, found),
         _costs(rows, graph_of, inputs.lengths[utterance_of]),
     )
+    return _found(found, utterance_of)
+
+
+def best_masked(
+    graphs: GraphBatch,
+    emissions: Emissions,
+    utterances: torch.Tensor,
+    columns: Ints,
+    masks: npt.NDArray[np.bool_],
+) -> BestPaths:
+    """The best path of each reading under each of its masks."""
+    rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
+    num_readings, num_masks, _ = masks.shape
+    # Whole lanes; those too many hide nothing and are dropped in the end.
+    padding = -num_masks % masked_viterbi.LANES
+    padded = np.pad(masks, ((0, 0), (0, padding), (0, 0)))
+    found = _room(num_readings * padded.shape[1], widths)
+    longest_row = int(np.diff(rows.arc_splits).max(initial=0))
+    like = np.empty(0, np.int8 if longest_row < 128 else np.int16 if longest_row < 32_768 else np.int32)
+    hidden = masked_viterbi.Hidden(columns, padded, like)
+    run_in_parallel(
+        lambda begin, end: masked_viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, hidden, found),
+        _costs(rows, graph_of, inputs.lengths[utterance_of]),
+    )
+    asked = (np.arange(len(found.scores)) % padded.shape[1]) < num_masks if padding else slice(None)
+    return _found(viterbi.Found._make(column[asked] for column in found), utterance_of.repeat(num_masks))
+
+
+def _room(num_paths: int, widths: tuple[int, int]) -> viterbi.Found:
+    return viterbi.Found(
+        labels=np.full((num_paths, widths[0]), -1, np.int32),
+        tokens=np.empty((num_paths, widths[1]), np.int32),
+        token_frames=np.empty((num_paths, widths[1]), np.int32),
+        num_tokens=np.zeros(num_paths, np.int64),
+        graph_scores=np.zeros(num_paths),
+        scores=np.zeros(num_paths),
+    )
+
+
+def _found(found: viterbi.Found, utterance_of: Ints) -> BestPaths:
     return BestPaths(
         found.labels.astype(np.int64),
         _sequences(found.tokens, found.num_tokens),
@@ -75,6 +107,13 @@ def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> 
         _sequences(found.token_frames, found.num_tokens),
         found.scores,
     )
+
+
+def best_distinct(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int) -> Paths:
+    """The best distinct sequences of each reading that has any."""
+    rows, inputs, utterance_of, graph_of, _ = _prepared(graphs, emissions, utterances)
+    costs = _costs(rows, graph_of, inputs.lengths[utterance_of])
+    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs)
 
 
 def _prepared(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ def find(begin: int, end: int, rows: Rows, inputs: Inputs, graphs: Ints, utteran
         found.scores[reading] = values[rows.starts[graph]]
         found.graph_scores[reading] = -np.inf
         if found.scores[reading] > -np.inf:
-            _follow(rows, graph, choices, reading, found)
+            follow(rows, graph, choices, reading, found)
 
 
 @compiled
@@ -75,7 +75,8 @@ def _choose(rows: Rows, graph: int, is_end: bool, values: Floats, choices: npt.N
 
 
 @compiled
-def _follow(rows: Rows, graph: int, choices: npt.NDArray[np.int32], reading: int, found: Found) -> None:
+def follow(rows: Rows, graph: int, choices: npt.NDArray[Any], reading: int, found: Found) -> None:
+    """Walk along the choices from the start and write down what is read and written."""
     low, num_frames = rows.state_splits[graph], len(choices) - 1
     num_states = rows.state_splits[graph + 1] - low
     state, frame, score = rows.starts[graph], 0, 0.0
