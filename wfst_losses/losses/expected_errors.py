@@ -23,7 +23,8 @@ class Criterion:
 
     Attributes:
         sampler, risk: what picks hypotheses and what counts their errors.
-        estimator: "nbest" (softmax over distinct hypotheses) or "sampled" (unbiased, duplicates kept).
+        estimator: "nbest" (softmax over distinct hypotheses), "sampled" (unbiased, duplicates kept) or "exact" (all
+            hypotheses, see `wfst_losses.losses.exact_errors`; from log-probs only).
         temperature: divides log-scores before the softmax.
         path_score: "sum" over all alignments of a hypothesis, or "single", the one that was picked.
         baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not. The value of the
@@ -44,22 +45,26 @@ class Criterion:
             raise ValueError(f"sampler is {self.sampler!r:.80}, expected a path sampler such as RandomPaths(16)")
         if not isinstance(self.risk, AbstractRisk):
             raise ValueError(f"risk is {self.risk!r:.80}, expected a risk such as TokenErrors()")
-        check_choice("estimator", self.estimator, ("nbest", "sampled"))
+        check_choice("estimator", self.estimator, ("nbest", "sampled", "exact"))
         check_choice("path_score", self.path_score, ("sum", "single"))
         check_choice("baseline", self.baseline, ("mean", "none"))
         check_number("temperature", self.temperature, above=0.0)
         check_number("nbest_scale", self.nbest_scale, above=0.0)
-        if self.estimator == "sampled":
-            self._check_sampled()
+        if self.estimator != "nbest":
+            self._check_unscaled()
 
-    def _check_sampled(self) -> None:
+    def _check_unscaled(self) -> None:
+        if self.estimator == "sampled":
+            self._check_sampler()
+        for name in ("temperature", "nbest_scale"):
+            if getattr(self, name) != 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator={self.estimator!r}")
+
+    def _check_sampler(self) -> None:
         if not self.sampler.is_posterior:
             raise ValueError(f"sampler is {self.sampler!r}, expected RandomPaths with estimator='sampled'")
         if getattr(self.sampler, "num_paths", 2) < 2:
             raise ValueError("sampler.num_paths is 1, expected >= 2 with estimator='sampled'")
-        for name in ("temperature", "nbest_scale"):
-            if getattr(self, name) != 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator='sampled'")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +78,8 @@ class Diagnostics:
         empty: utterances without any path: loss +inf, gradient 0.
         single: utterances with one hypothesis: gradient 0 with the n-best estimator.
         dropped: utterances left out for NaN or +inf.
+        beyond_max_errors: ``(B,)`` float64, with the exact estimator: the probability of more than ``max_errors``
+            errors, which count as ``max_errors + 1``.
     """
 
     expected_errors: npt.NDArray[np.float64]
@@ -82,6 +89,7 @@ class Diagnostics:
     empty: tuple[int, ...]
     single: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    beyond_max_errors: npt.NDArray[np.float64] | None = None
 
 
 def expected_errors(
