@@ -84,6 +84,20 @@ def _largest(row: Scores) -> float:
 
 
 @compiled
+def _height(sums: Floats, highest: Floats) -> int:
+    """The binary exponent of the largest sum; 0 where all are 0. A row at a time, which vectorises."""
+    highest[:] = 0.0
+    for state in range(len(sums)):
+        row = sums[state]
+        for place in range(np.uint64(len(highest))):
+            highest[place] = row[place] if row[place] > highest[place] else highest[place]
+    largest = 0.0
+    for place in range(len(highest)):
+        largest = max(largest, highest[place])
+    return exponent_of(largest) if largest > 0.0 else 0
+
+
+@compiled
 def _add(target: Floats, row: Floats, weight: float) -> None:
     for place in range(np.uint64(len(target))):
         target[place] += weight * row[place]
@@ -208,14 +222,14 @@ def _scale_back(product: Product, scales: Scales) -> None:
     sums[:, 0] = steps.final_weight
     _close_back(alone, sums, fetched)
     scales.exponents[num_frames] = 0
-    scales.heights[num_frames] = _bits(_largest(sums.reshape(-1))) + 1
+    scales.heights[num_frames] = _height(sums, fetched) + 1
     for frame in range(num_frames - 1, -1, -1):
         shift = scales.heights[frame + 1] - 1
         _read(alone, frame, shift, factors)
         _retreat(alone, sums, factors, before, fetched)
         sums, before = before, sums
         scales.exponents[frame] = scales.exponents[frame + 1] + shift
-        scales.heights[frame] = _bits(_largest(sums.reshape(-1))) + 1
+        scales.heights[frame] = _height(sums, fetched) + 1
 
 
 @compiled
@@ -223,14 +237,14 @@ def _forward(product: Product, begin: int, end: int, sums: Floats, kept: Floats,
     """The sums before frame ``begin`` become those before ``end``; arrivals on the way go to ``kept``, in turn."""
     factors, met = np.empty(len(product.steps.port_state)), np.empty(sums.shape[1])
     for frame in range(begin, end):
-        shift = _bits(_largest(sums.reshape(-1)))
+        shift = _height(sums, met)
         scales.heights[frame] = shift + 1
         scales.exponents[frame + 1] = scales.exponents[frame] + shift
         _read(product, frame, shift, factors)
         arrivals = kept[(frame - begin) % len(kept)]
         _advance(product, sums, factors, arrivals, met)
         _arrive(product, arrivals, sums)
-    scales.heights[end] = _bits(_largest(sums.reshape(-1))) + 1
+    scales.heights[end] = _height(sums, met) + 1
 
 
 @compiled
@@ -272,15 +286,16 @@ def _backward(
 
 
 @compiled
-def _one(product: Product, frames_kept: int, needs_gradient: bool, gradient: Scores, probabilities: Floats) -> bool:
-    """One utterance; blocks of ``frames_kept`` frames are gone through forwards once more on the way back."""
+def _one(product: Product, room: Floats, needs_gradient: bool, gradient: Scores, probabilities: Floats) -> bool:
+    """One utterance, in blocks of as many frames as fit into ``room``; all but the last are summed once more."""
     steps, num_frames = product.steps, product.inputs.lengths[product.utterance]
     num_states, num_ports, width = len(steps.final_weight), len(steps.port_state), len(product.cost)
     ahead = Scales(np.zeros(num_frames + 1, np.int64), np.zeros(num_frames + 1, np.int64))
     behind = Scales(np.zeros(num_frames + 1, np.int64), np.zeros(num_frames + 1, np.int64))
     _scale_back(product, behind)
+    frames_kept = max(1, min(num_frames, len(room) // max(1, num_ports * width)))
     num_blocks = max(1, -(-num_frames // frames_kept))
-    kept = np.empty((min(frames_kept, num_frames), num_ports, width))
+    kept = room[: frames_kept * num_ports * width].reshape((frames_kept, num_ports, width))
     begun = np.empty((num_blocks * needs_gradient, num_ports, width))
     sums = np.empty((num_states, width))
     _begin(product, begun, 0, sums)
@@ -328,9 +343,12 @@ def _begin(product: Product, begun: Floats, block: int, sums: Floats) -> None:
 
 @compiled
 def expect(
-    begin: int, end: int, steps: Steps, automata: Automata, inputs: Inputs, frames_kept: int, results: Results
+    begin: int, end: int, steps: Steps, automata: Automata, inputs: Inputs, room: Floats, results: Results
 ) -> None:
-    """Costs of utterances ``begin..end-1``: their probabilities and the gradient of their mean."""
+    """Costs of utterances ``begin..end-1``: their probabilities and the gradient of their mean.
+
+    ``room`` is for the sums of at least one frame; the more, the fewer are summed twice.
+    """
     needs_gradient = len(results.gradient) > 0
     for utterance in range(begin, end):
         low, high = automata.state_splits[utterance], automata.state_splits[utterance + 1]
@@ -340,5 +358,5 @@ def expect(
         product = Product(steps, moves, automata.class_of[utterance], automata.cost[low:high], inputs, utterance)
         gradient = results.gradient[utterance] if needs_gradient else np.empty_like(inputs.scores[0])[:0]
         results.is_exact[utterance] = _one(
-            product, frames_kept, needs_gradient, gradient, results.probabilities[utterance]
+            product, room, needs_gradient, gradient, results.probabilities[utterance]
         )

@@ -37,9 +37,10 @@ def expected_costs(graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], 
         np.zeros((num_utterances, num_costs)),
         np.zeros(num_utterances, dtype=bool),
     )
-    frames_kept = _frames_kept(steps, tables, inputs) if needs_gradient else 1
+    room = _room(steps, tables, inputs, needs_gradient)
     run_in_parallel(
-        lambda begin, end: expect(begin, end, steps, tables, inputs, frames_kept, results),
+        # numpy's memory comes in large pages, the compiled code's does not.
+        lambda begin, end: expect(begin, end, steps, tables, inputs, np.empty(room), results),
         np.diff(tables.state_splits) * (inputs.lengths + 1),
     )
     probabilities = torch.from_numpy(results.probabilities)
@@ -55,11 +56,15 @@ def expected_costs(graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], 
     return Costs(expected, probabilities)
 
 
-def _frames_kept(steps: Steps, tables: Automata, inputs: Inputs) -> int:
-    num_frames = int(inputs.lengths.max(initial=1))
-    row_bytes = 8 * len(steps.port_state) * int(np.diff(tables.state_splits).max(initial=1))
-    fits = _KEPT_BYTES // max(1, row_bytes)
-    return max(1, num_frames if num_frames <= fits else math.isqrt(num_frames - 1) + 1)
+def _room(steps: Steps, tables: Automata, inputs: Inputs, needs_gradient: bool) -> int:
+    """How many sums to keep: those of all frames where they fit, else of as many as there will be blocks of frames."""
+    frame = len(steps.port_state) * int(np.diff(tables.state_splits).max(initial=0))
+    num_frames = max(1, int(inputs.lengths.max(initial=0)))
+    if not needs_gradient:
+        return frame
+    if 8 * frame * num_frames <= _KEPT_BYTES:
+        return frame * num_frames
+    return max(_KEPT_BYTES // 8, frame * (math.isqrt(num_frames) + 1))
 
 
 def _part(emissions: Emissions, rows: Any) -> Emissions:
