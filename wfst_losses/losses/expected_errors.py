@@ -56,6 +56,8 @@ class Criterion:
     def _check_unscaled(self) -> None:
         if self.estimator == "sampled":
             self._check_sampler()
+        elif self.path_score != "sum":
+            raise ValueError(f"path_score is {self.path_score!r}, expected 'sum' with estimator='exact'")
         for name in ("temperature", "nbest_scale"):
             if getattr(self, name) != 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator={self.estimator!r}")
