@@ -32,7 +32,9 @@ def without_writing_blank(graph: Graph) -> Graph:
     return dataclasses.replace(graph, output_label=np.where(graph.output_label == 0, EPSILON, graph.output_label))
 
 
-def walked(graph: Graph, log_probs: torch.Tensor, reference: Sequence[int], cap: int) -> tuple[torch.Tensor, list[float]]:
+def walked(
+    graph: Graph, log_probs: torch.Tensor, reference: Sequence[int], cap: int
+) -> tuple[torch.Tensor, list[float]]:
     """The expected cost and the probability of each cost, by walking the graph."""
     paths = oracles.walk(graph, len(log_probs))
     probabilities = torch.zeros(cap + 1, dtype=torch.float64)
@@ -72,7 +74,9 @@ def test_any_graph(backend: str, graph: Graph, references: list[list[int]], cap:
     expected = torch.stack([value for value, _ in wanted])
     torch.testing.assert_close(found.expected, expected, rtol=0, atol=tolerance(backend))
     probabilities = torch.tensor([row for _, row in wanted], dtype=torch.float64)
-    torch.testing.assert_close(found.probabilities, probabilities[:, : found.probabilities.shape[1]], rtol=0, atol=tolerance(backend))
+    torch.testing.assert_close(
+        found.probabilities, probabilities[:, : found.probabilities.shape[1]], rtol=0, atol=tolerance(backend)
+    )
     assert not probabilities[:, found.probabilities.shape[1] :].any()
     weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     gradients = [
@@ -112,7 +116,9 @@ def either(first: Graph, second: Graph) -> Graph:
 
 
 def counting_definitions() -> mock._patch[mock.MagicMock]:
-    return mock.patch.object(ReferenceBackend, "expected_costs", autospec=True, side_effect=ReferenceBackend.expected_costs)
+    return mock.patch.object(
+        ReferenceBackend, "expected_costs", autospec=True, side_effect=ReferenceBackend.expected_costs
+    )
 
 
 @pytest.mark.parametrize("num_frames", [40, 400])
@@ -151,7 +157,9 @@ def test_frames_summed_twice_change_nothing(kept_bytes: int, monkeypatch: pytest
 
     graph = GraphBatch.from_graphs([topologies.build("correct", 5).factored()])
     lengths = [17, 0, 1, 16, 9]
-    automata = [levenshtein_automaton(np.array(row), EditCosts(1, 1, 1, 2)) for row in ([1, 2, 3], [1], [4], [2, 2, 1, 4], [3])]
+    automata = [
+        levenshtein_automaton(np.array(row), EditCosts(1, 1, 1, 2)) for row in ([1, 2, 3], [1], [4], [2, 2, 1, 4], [3])
+    ]
     runs = []
     for limit in (1 << 28, kept_bytes):
         monkeypatch.setattr(expected_costs, "_KEPT_BYTES", limit)

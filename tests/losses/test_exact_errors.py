@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -10,7 +11,6 @@ from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 import torch
 
@@ -55,7 +55,13 @@ def enumerated(
 
 
 def assert_enumerated(
-    name: str, batch: Batch, max_errors: int | None, *, atol: float, oracle: dict[str, Any] | None = None, **options: Any
+    name: str,
+    batch: Batch,
+    max_errors: int | None,
+    *,
+    atol: float,
+    oracle: dict[str, Any] | None = None,
+    **options: Any,
 ) -> None:
     log_probs, targets, lengths = batch
     leaf, oracle_leaf = log_probs.clone().requires_grad_(), log_probs.clone().requires_grad_()
@@ -120,9 +126,7 @@ def test_weighted_and_normalised_risks(weights: tuple[int, int, int], backend: s
         risk = TokenErrors(insertion=weights[0], deletion=weights[1], substitution=weights[2])
         oracle = {"weights": weights}
         assert_enumerated("correct", batch, max_errors, atol=1e-13, oracle=oracle, risk=risk, backend=backend)
-        normalised = TokenErrors(
-            insertion=weights[0], deletion=weights[1], substitution=weights[2], normalised=True
-        )
+        normalised = TokenErrors(insertion=weights[0], deletion=weights[1], substitution=weights[2], normalised=True)
         found = exact_loss(*batch, risk=normalised, max_errors=max_errors, backend=backend)
         plain = exact_loss(*batch, risk=risk, max_errors=max_errors, backend=backend)
         torch.testing.assert_close(found, plain / lengths, rtol=0, atol=1e-14)
@@ -144,7 +148,7 @@ def test_gradcheck(backend: str, from_logits: bool) -> None:
 def test_the_cap_raises_the_value_up_to_all_errors() -> None:
     log_probs, targets, lengths = random_batch(3, 3, 5, 6)
     values = [exact_loss(log_probs, targets, lengths, max_errors=cap) for cap in range(7)]
-    for less, more in zip(values, values[1:], strict=False):
+    for less, more in itertools.pairwise(values):
         assert bool((less <= more + 1e-14).all())
     assert bool((values[0] < values[3] - 1e-3).any())
     everything = mwer_loss(log_probs, targets, lengths, sampler=Exhaustive(), baseline="none")

@@ -64,7 +64,7 @@ class LevenshteinAutomaton:
     def graph(self, num_labels: int, cost: int) -> Graph:
         """An acceptor of the sequences of tokens ``1..num_labels - 1`` of that cost, without weights."""
         tokens = np.arange(1, num_labels, dtype=np.int32)
-        destination = self.next_state[self.class_of(num_labels)[1:]]
+        destination = self.next_state[self.class_of(num_labels)[1:]].astype(np.int32)
         label = np.repeat(tokens, self.num_states)
         source = np.tile(np.arange(self.num_states, dtype=np.int32), len(tokens))
         free = np.zeros(len(label), dtype=np.float32)

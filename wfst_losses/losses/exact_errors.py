@@ -63,7 +63,9 @@ def _automata(
 ) -> list[LevenshteinAutomaton]:
     graph = lattice.topology.factored()
     if max_errors is None and ((graph.input_label == EPSILON) & (graph.output_label != EPSILON)).any():
-        raise ValueError(f"max_errors is None, expected a number: {lattice.topology.name} writes more tokens than frames")
+        raise ValueError(
+            f"max_errors is None, expected a number: {lattice.topology.name} writes more tokens than frames"
+        )
     automata = []
     inside = tokens_inside(references, lattice.blank)
     for index, (reference, num_frames) in enumerate(zip(inside, lattice.emissions.input_lengths.tolist(), strict=True)):

@@ -12,7 +12,7 @@ from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
-from wfst_losses.validation import TokenSequence, check_reduction
+from wfst_losses.validation import TokenSequence, check_choice, check_reduction
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -67,6 +67,7 @@ def lattice_mwer_loss(
 
     del use_double_scores
     check_reduction(reduction)
+    check_choice("estimator", estimator, ("nbest", "sampled"))
     criterion = Criterion(
         sampler if sampler is not None else RandomPaths(num_paths),
         risk,

@@ -90,7 +90,8 @@ def _height(sums: Floats, highest: Floats) -> int:
     for state in range(len(sums)):
         row = sums[state]
         for place in range(np.uint64(len(highest))):
-            highest[place] = row[place] if row[place] > highest[place] else highest[place]
+            if row[place] > highest[place]:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)
+                highest[place] = row[place]
     largest = 0.0
     for place in range(len(highest)):
         largest = max(largest, highest[place])
@@ -357,6 +358,4 @@ def expect(
         moves = automata.next_state[first : first + size].reshape((-1, high - low))
         product = Product(steps, moves, automata.class_of[utterance], automata.cost[low:high], inputs, utterance)
         gradient = results.gradient[utterance] if needs_gradient else np.empty_like(inputs.scores[0])[:0]
-        results.is_exact[utterance] = _one(
-            product, room, needs_gradient, gradient, results.probabilities[utterance]
-        )
+        results.is_exact[utterance] = _one(product, room, needs_gradient, gradient, results.probabilities[utterance])
