@@ -74,6 +74,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("nbest_scale", 1.0),
         ("path_score", "sum"),
         ("baseline", "mean"),
+        ("max_errors", None),
         ("generator", None),
         ("return_diagnostics", False),
         ("backend", "auto"),
@@ -102,7 +103,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
     ],
 }
 # Loss functions that every user meets: their docstrings end in an example that runs.
-WITH_EXAMPLES = ["ctc_loss", "mmi_loss", "mwer_loss", "TokenErrors", "WordErrors"]
+WITH_EXAMPLES = ["ctc_loss", "mmi_loss", "mwer_loss", "TokenErrors", "WordErrors", "CharacterErrors", "MixedErrors"]
 
 
 @pytest.mark.parametrize("package", [topologies, wfst_losses], ids=["topologies", "wfst_losses"])
@@ -123,7 +124,8 @@ def test_the_names_users_rely_on() -> None:
     assert list(topologies.TOPOLOGIES)[:4] == ["correct", "compact", "minimal", "selfless"]
     assert {
         "ctc_loss", "mwer_loss", "lattice_mwer_loss", "CTCLoss", "MWERLoss", "LatticeMWERLoss",
-        "RandomPaths", "Exhaustive", "TokenErrors", "WordErrors", "Diagnostics", "LossReport",
+        "RandomPaths", "Exhaustive", "TokenErrors", "WordErrors", "CharacterErrors", "MixedErrors",
+        "Diagnostics", "LossReport",
     } <= set(wfst_losses.__all__)  # fmt: skip
     assert {"reference", "k2"} <= set(BACKENDS)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
-    from wfst_losses.risks import TokenErrors, WordErrors
+    from wfst_losses.risks import CharacterErrors, MixedErrors, TokenErrors, WordErrors
     from wfst_losses.samplers import Exhaustive, GridPaths, NBest, NegativeSampling, RandomPaths
 
 __version__ = "0.1.0"
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Alignments": "alignment",
     "CTCLoss": "modules",
+    "CharacterErrors": "risks",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
     "GridPaths": "samplers",
@@ -42,6 +43,7 @@ _MODULES = {
     "MMILoss": "modules",
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
+    "MixedErrors": "risks",
     "NBest": "samplers",
     "NegativeSampling": "samplers",
     "RandomPaths": "samplers",
@@ -80,6 +82,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "Alignments",
     "CTCLoss",
+    "CharacterErrors",
     "Diagnostics",
     "Exhaustive",
     "GridPaths",
@@ -89,6 +92,7 @@ __all__ = [
     "MMILoss",
     "MWERLoss",
     "MemoryLimitError",
+    "MixedErrors",
     "NBest",
     "NegativeSampling",
     "RandomPaths",

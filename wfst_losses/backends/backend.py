@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import GraphBatch
+from topologies import GraphBatch, compose
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
+from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths
 
 
@@ -20,6 +23,18 @@ class GraphScores(NamedTuple):
 
     arcs: torch.Tensor
     finals: torch.Tensor
+
+
+class Costs(NamedTuple):
+    """Of what an utterance's paths write, under their posterior: all zero where there is no path.
+
+    Attributes:
+        expected: ``(B,)`` in the dtype of the emissions, differentiable.
+        probabilities: ``(B, K)`` float64 on the CPU, of costs 0, 1, ... ``K - 1``; constants.
+    """
+
+    expected: torch.Tensor
+    probabilities: torch.Tensor
 
 
 class AbstractBackend(abc.ABC):
@@ -58,6 +73,31 @@ class AbstractBackend(abc.ABC):
             return ReferenceBackend().shared_total_scores(graph, emissions, scores)
         num_utterances = emissions.num_utterances
         return self.total_scores(graph.repeated(num_utterances), emissions, torch.arange(num_utterances))
+
+    def expected_costs(
+        self, graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], emissions: Emissions
+    ) -> Costs:
+        """``sum_c c * P(c)``, ``P`` the softmax over costs c of the log-sum of all paths that write what costs c.
+
+        Here as it stands: the graph composed with what the automaton accepts at each cost.
+
+        Args:
+            graph: a batch of one, shared by all utterances, whose input labels are columns of the emissions.
+            automata: one per utterance, over the tokens that the graph writes.
+            emissions: of ``B`` utterances.
+        """
+        num_costs = 1 + max((int(automaton.cost.max()) for automaton in automata), default=0)
+        accepted = [automaton.graph(emissions.num_labels, cost) for automaton in automata for cost in range(num_costs)]
+        utterances = torch.arange(emissions.num_utterances).repeat_interleave(num_costs)
+        # A difference of log-sums of thousands of frames: not in float32.
+        doubled = dataclasses.replace(emissions, scores=emissions.scores.double())
+        graphs = compose(graph.graph(0), GraphBatch.from_graphs(accepted))
+        masses = self.total_scores(graphs, doubled, utterances).reshape(-1, num_costs)
+        is_possible = (masses.detach() > -torch.inf).any(dim=1)
+        probabilities = torch.softmax(masses.masked_fill(~is_possible[:, None], 0.0), 1)
+        probabilities = probabilities * is_possible[:, None]
+        expected = probabilities @ torch.arange(num_costs).to(probabilities)
+        return Costs(expected.to(emissions.scores.dtype), probabilities.detach().double().cpu())
 
     def sample_paths(
         self,

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import EPSILON, AbstractTopology, Graph, GraphBatch
-from wfst_losses.backends.backend import AbstractBackend
+from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, without_epsilons
+from wfst_losses.backends.backend import AbstractBackend, Costs
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
 from wfst_losses.graphs.denominator import denominator
 from wfst_losses.graphs.language_model import BEST_PATH, LanguageModel
+from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.lattices.lattice import AbstractLattice
@@ -61,6 +62,11 @@ class EmissionLattice(AbstractLattice):
         paths = self.backend.sample_paths(graph, self.emissions, utterances, num_paths, scale, generator)
         return self._outside(paths)
 
+    def expected_costs(self, automata: Sequence[LevenshteinAutomaton]) -> Costs:
+        """What an automaton per utterance, over tokens as graphs number them, says of what the paths write."""
+        graph = self._shared_graph("failure", epsilon_free=self.backend.needs_epsilon_free)
+        return self.backend.expected_costs(graph, automata, self.emissions)
+
     def _outside(self, paths: AnyPaths) -> AnyPaths:
         """Paths with the network's tokens and the model's scores: of its way to a token a sampled path tells a part."""
         tokens = tokens_outside(paths.tokens, self.blank)
@@ -68,10 +74,12 @@ class EmissionLattice(AbstractLattice):
         graph_scores = np.where(impossible, -np.inf, self._of_model(tokens).numpy())
         return dataclasses.replace(paths, tokens=tokens, graph_scores=graph_scores)
 
-    def _shared_graph(self, backoff: str) -> GraphBatch:
+    def _shared_graph(self, backoff: str, *, epsilon_free: bool = False) -> GraphBatch:
         if self.language_model is None:
-            return _shared_graph(self.topology, self.blank)
-        return denominator(self.topology, self.language_model, backoff=backoff, blank=self.blank)
+            return _shared_graph(self.topology, self.blank, epsilon_free)
+        return denominator(
+            self.topology, self.language_model, backoff=backoff, blank=self.blank, epsilon_free=epsilon_free
+        )
 
     def _of_model(self, sequences: Sequence[TokenSequence]) -> torch.Tensor:
         """``(n,)`` float64 on the CPU: the language model's score of each sequence."""
@@ -153,9 +161,10 @@ class EmissionLattice(AbstractLattice):
 
 
 @functools.lru_cache(maxsize=4)
-def _shared_graph(topology: AbstractTopology, blank: int) -> GraphBatch:
+def _shared_graph(topology: AbstractTopology, blank: int, epsilon_free: bool) -> GraphBatch:
     """The topology's paths over few arcs, reading the network's columns: one graph for all utterances."""
-    return reading_columns(GraphBatch.from_graphs([topology.factored()]), blank)
+    graph = without_epsilons(topology.graph()) if epsilon_free else topology.factored()
+    return reading_columns(GraphBatch.from_graphs([graph]), blank)
 
 
 def _walks(graph: Graph, num_frames: int) -> list[tuple[list[int], list[int]]]:

@@ -23,7 +23,8 @@ class Criterion:
 
     Attributes:
         sampler, risk: what picks hypotheses and what counts their errors.
-        estimator: "nbest" (softmax over distinct hypotheses) or "sampled" (unbiased, duplicates kept).
+        estimator: "nbest" (softmax over distinct hypotheses), "sampled" (unbiased, duplicates kept) or "exact" (all
+            hypotheses, see `wfst_losses.losses.exact_errors`; from log-probs only).
         temperature: divides log-scores before the softmax.
         path_score: "sum" over all alignments of a hypothesis, or "single", the one that was picked.
         baseline: "mean" subtracts the mean errors of the hypotheses, a constant; "none" does not. The value of the
@@ -48,7 +49,7 @@ class Criterion:
             raise ValueError(f"sampler is {self.sampler!r:.80}, expected a path sampler such as RandomPaths(16)")
         if not isinstance(self.risk, AbstractRisk):
             raise ValueError(f"risk is {self.risk!r:.80}, expected a risk such as TokenErrors()")
-        check_choice("estimator", self.estimator, ("nbest", "sampled"))
+        check_choice("estimator", self.estimator, ("nbest", "sampled", "exact"))
         check_choice("path_score", self.path_score, ("sum", "single"))
         check_choice("baseline", self.baseline, ("mean", "none"))
         check_number("temperature", self.temperature, above=0.0)
@@ -57,20 +58,26 @@ class Criterion:
             check_choice(name, getattr(self, name), (False, True))
         if self.include_reference and self.path_score == "single":
             raise ValueError("include_reference is True, expected path_score='sum': a reference comes with no path")
+        if self.estimator != "nbest":
+            self._check_unscaled()
         if self.estimator == "sampled":
-            self._check_sampled()
+            self._check_sampler()
+        elif self.path_score != "sum":
+            raise ValueError(f"path_score is {self.path_score!r}, expected 'sum' with estimator='exact'")
+        for name in ("temperature", "nbest_scale"):
+            if getattr(self, name) != 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator={self.estimator!r}")
+        for name in ("include_reference", "include_best"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} is True, expected False with estimator={self.estimator!r}: it would be biased"
+                )
 
-    def _check_sampled(self) -> None:
+    def _check_sampler(self) -> None:
         if not self.sampler.is_posterior:
             raise ValueError(f"sampler is {self.sampler!r}, expected RandomPaths with estimator='sampled'")
         if getattr(self.sampler, "num_paths", 2) < 2:
             raise ValueError("sampler.num_paths is 1, expected >= 2 with estimator='sampled'")
-        for name in ("temperature", "nbest_scale"):
-            if getattr(self, name) != 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 with estimator='sampled'")
-        for name in ("include_reference", "include_best"):
-            if getattr(self, name):
-                raise ValueError(f"{name} is True, expected False with estimator='sampled': it would be biased")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,6 +94,8 @@ class Diagnostics:
         posterior_mass: ``(B,)`` float64, the share of the lattice's mass that the hypotheses hold, 0..1: how much of
             the posterior the loss has seen (of a pruned lattice, of what pruning left); 0 where there is no hypothesis.
             None where it was not asked for.
+        beyond_max_errors: ``(B,)`` float64, with the exact estimator: the probability of more than ``max_errors``
+            errors, which count as ``max_errors + 1``.
     """
 
     expected_errors: npt.NDArray[np.float64]
@@ -97,6 +106,7 @@ class Diagnostics:
     single: tuple[int, ...]
     dropped: tuple[int, ...] = ()
     posterior_mass: npt.NDArray[np.float64] | None = None
+    beyond_max_errors: npt.NDArray[np.float64] | None = None
 
 
 def check_diagnostics(return_diagnostics: object) -> bool:

@@ -12,7 +12,7 @@ from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_dia
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
-from wfst_losses.validation import TokenSequence, check_flag, check_generator, check_reduction, shown
+from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_generator, check_reduction, shown
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -71,6 +71,7 @@ def lattice_mwer_loss(
     check_flag("use_double_scores", use_double_scores)
     check_reduction(reduction)
     check_generator(generator)
+    check_choice("estimator", estimator, ("nbest", "sampled"))
     criterion = Criterion(
         sampler if sampler is not None else RandomPaths(num_paths),
         risk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.backend import AbstractBackend, GraphScores
+from wfst_losses.backends.backend import AbstractBackend, Costs, GraphScores
 from wfst_losses.backends.native import cuda
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
+from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths
 
 
@@ -53,6 +55,16 @@ class NativeBackend(AbstractBackend):
 
             return sums.shared_total_scores(graph, emissions)
         return super().shared_total_scores(graph, emissions, scores)
+
+    def expected_costs(
+        self, graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], emissions: Emissions
+    ) -> Costs:
+        """Graph and automata side by side, never composed; the definition where float64 does not suffice."""
+        if not emissions.is_finite:
+            return ReferenceBackend().expected_costs(graph, automata, emissions)
+        from wfst_losses.backends.native import expected_costs
+
+        return expected_costs.expected_costs(graph, automata, emissions)
 
     def sample_paths(
         self,
