@@ -218,6 +218,8 @@ def test_scaled_sums_that_lose_paths_are_found_and_summed_again(
     # One way is hopeless at first and ahead at the end, the other the opposite: both count, neither survives scaling.
     log_probs = torch.zeros(2, 8, 2)
     log_probs[0, :4, 0] = log_probs[0, 4:, 1] = -40.0
+    # The other utterance needs scaling too, and loses nothing by it.
+    log_probs[1, ::2, 0] = log_probs[1, 1::2, 1] = -3.0
     redone = []
     exact = sums.log_passes
 
