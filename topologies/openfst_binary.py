@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies.atomic import replacing
-from topologies.graph import EPSILON, Graph
+from topologies.graph import Graph
+from topologies.openfst import read_labels, written_labels
 
 MAGIC = (2125659606).to_bytes(4, "little")
 _SYMBOLS_MAGIC = 2125658996
@@ -63,20 +64,6 @@ def write_openfst_binary(
                 on_arcs(int(pointer[high] - pointer[low]))
             low = high
         file.write(_TRAILER + checksum.to_bytes(4, "little"))
-
-
-def written_labels(graph: Graph, writes_words: bool) -> npt.NDArray[np.int32]:
-    """OpenFst's output labels: words as they are, anything else shifted by one; nothing is 0."""
-    if not writes_words:
-        return graph.output_label + np.int32(1)
-    if np.any(graph.output_label == 0):
-        raise ValueError("graph writes word 0, expected ids of words.txt from 1 on: 0 is <eps> there")
-    return np.maximum(graph.output_label, 0)
-
-
-def read_labels(output: npt.NDArray[np.int32], writes_words: bool) -> npt.NDArray[np.int32]:
-    """The inverse of `written_labels`."""
-    return np.where(output == 0, EPSILON, output if writes_words else output - 1).astype(np.int32)
 
 
 def _header(graph: Graph) -> bytes:

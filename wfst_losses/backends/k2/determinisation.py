@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, Graph
 from wfst_losses.backends.k2 import k2
+from wfst_losses.graphs.k2_format import from_k2_columns, positive_rows
 from wfst_losses.graphs.trimming import empty_graph
 
 if TYPE_CHECKING:
@@ -48,48 +49,16 @@ def _raised(graph: Graph) -> Fsa:
 
 
 def _lowered(fsa: Fsa) -> Graph:
-    """The graph again.
-
-    Virtual arcs write what one arc cannot: of several words all but the first, and words of final arcs.
-    """
-    arcs: npt.NDArray[np.int32] = fsa.arcs.values()[:, :3].numpy()
-    score = fsa.scores.detach().numpy()
-    splits, words = _written(fsa.aux_labels)
-    counts, num_states = np.diff(splits), fsa.shape[0] - 1
-    # The super-final state is one like others where words are written on the way to it.
-    is_final = (arcs[:, 2] == -1) & (counts == 0)
-    final_score = np.full(num_states + 1, -np.inf, dtype=np.float32)
-    final_score[num_states] = 0.0
-    np.logaddexp.at(final_score, arcs[is_final, 0], score[is_final])
-    source, destination, label = (column.astype(np.int64) for column in arcs[~is_final].T)
-    counts, begin = counts[~is_final], splits[:-1][~is_final]
-    repeats = np.maximum(counts, 1)
-    arc = np.repeat(np.arange(len(source)), repeats)
-    place = np.arange(len(arc)) - (np.cumsum(repeats) - repeats)[arc]
-    is_first, is_last = place == 0, place == repeats[arc] - 1
-    # A state of its own after every word of an arc but the last.
-    new = num_states + np.cumsum(~is_last)
-    written = np.full(len(arc), EPSILON, dtype=np.int32)
-    has_words = counts[arc] > 0
-    written[has_words] = words[(begin[arc] + place)[has_words]] - 1
-    return Graph(
-        np.where(is_first, source[arc], np.roll(new, 1)),
-        np.where(is_last, destination[arc], new),
-        np.where(is_first, np.maximum(label[arc] - 1, EPSILON), EPSILON),
-        written,
-        np.where(is_first, score[~is_final][arc], 0.0).astype(np.float32),
-        np.concatenate([final_score, np.full(int((~is_last).sum()), -np.inf, dtype=np.float32)]),
-        0,
-    )
-
-
-def _written(aux_labels: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row splits and values of what each arc writes, nothing (0) and the final arcs' -1 left out."""
-    if isinstance(aux_labels, torch.Tensor):
-        values = aux_labels.numpy().astype(np.int64)
-        splits = np.arange(len(values) + 1)
+    written = fsa.aux_labels
+    if isinstance(written, torch.Tensor):
+        splits, values = np.arange(len(written) + 1), written.numpy()
     else:
-        values = aux_labels.values.numpy().astype(np.int64)
-        splits = aux_labels.shape.row_splits(1).numpy().astype(np.int64)
-    kept = values > 0
-    return np.concatenate([[0], np.cumsum(kept)])[splits], values[kept]
+        splits, values = written.shape.row_splits(1).numpy(), written.values.numpy()
+    arcs = np.column_stack([fsa.arcs.values()[:, :3].numpy(), fsa.scores.detach().numpy().view(np.int32)])
+    graph = from_k2_columns(arcs, *positive_rows(splits.astype(np.int64), values.astype(np.int64), "k2"))
+    # Virtual arcs are -1 already; 0 is what k2 read or wrote where there was nothing.
+    return dataclasses.replace(
+        graph,
+        input_label=np.maximum(graph.input_label - 1, EPSILON),
+        output_label=np.maximum(graph.output_label - 1, EPSILON),
+    )
