@@ -35,7 +35,8 @@ def random_lexicon(seed: int, silence: int | None = None) -> Lexicon:
     """Homophones, words that begin others, words with several pronunciations."""
     random = np.random.default_rng(seed)
     spellings = [(1,), (1, 2), (1, 2), (2, 2), (3,), (1, 2, 1), (2,)]
-    entries = [(1 + int(random.integers(5)), spellings[place]) for place in random.permutation(len(spellings))[:5]]
+    words = [1, 2, 3, 4, 5, 1 + int(random.integers(5))]
+    entries = [(word, spellings[place]) for word, place in zip(words, random.permutation(7).tolist(), strict=False)]
     rows = tuple(disambiguated(dict.fromkeys(entries), silence))
     return Lexicon(("<blk>", "a", "b", "c"), ("<eps>", "A", "B", "C", "D", "E"), rows, silence, 0.3)
 
@@ -203,7 +204,12 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         decoding_graph(correct, LanguageModel.uniform(4, blank=3))
     with pytest.raises(ValueError, match="lossless is 'shared' with topology 'minimal', expected 'correct'"):
         decoding_graph(topologies.build("minimal", NUM_LABELS), model, lexicon, lossless="shared")
-    silent = LanguageModel.from_arcs([0], [0], [5], [0.0], [0.0])
-    none_of_it = Lexicon(lexicon.tokens, lexicon.words, ((1, (1,), 0),))
-    made = decoding_graph(correct, silent, none_of_it, engine="openfst")
-    assert relation(made.graph, 2) == {((0, 0), ()): 1.0}
+    shorter = Lexicon(lexicon.tokens, lexicon.words, ((1, (1,), 0),))
+    with pytest.raises(ValueError, match="reads word 'E', which has no pronunciation in lexicon"):
+        decoding_graph(correct, LanguageModel.from_arcs([0], [0], [5], [0.0], [0.0]), shorter)
+
+
+def test_a_model_without_any_path_makes_a_graph_without_any() -> None:
+    nothing = LanguageModel.from_arcs([0], [0], [5], [0.0], [-math.inf])
+    made = decoding_graph(topologies.build("correct", NUM_LABELS), nothing, random_lexicon(0), engine="openfst")
+    assert made.graph.num_arcs == 0

@@ -95,9 +95,16 @@ def _check(
             raise ValueError(
                 f"language_model has {language_model.num_labels} labels but {what} has {most}, expected no more"
             )
-        read = language_model.arcs.input_label
+        read = np.unique(language_model.arcs.input_label)
         if np.any(read == 0):
             raise ValueError("language_model reads label 0, blank or <eps>; expected others only")
+        if lexicon is not None:
+            silent = np.setdiff1d(read, [EPSILON, *(word for word, _, _ in lexicon.entries)])
+            if len(silent):
+                word = lexicon.words[silent[0]]
+                raise ValueError(
+                    f"language_model reads word {word!r}, which has no pronunciation in lexicon; expected one"
+                )
 
 
 def _lexicon_grammar(lexicon: Lexicon, grammar: Graph | None, engine: str, told: OnStage) -> Graph:

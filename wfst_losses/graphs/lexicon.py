@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from topologies import EPSILON, Graph
+from wfst_losses.graphs.arpa import read_arpa
+from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.symbols import EPSILON_NAME, columns, read_lines, read_words
 from wfst_losses.graphs.tokens import read_tokens
 from wfst_losses.validation import check_number
@@ -121,6 +123,23 @@ class Lexicon:
     def num_labels(self) -> int:
         """V of the network, blank included; label V + k of `graph` is the disambiguation symbol ``#k``."""
         return len(self.tokens)
+
+    def language_model(self, path: str | Path, *, on_lines: Callable[[int], object] | None = None) -> LanguageModel:
+        """The model of an ARPA file over the words of the lexicon.
+
+        Args:
+            path: the file.
+            on_lines: told the progress, in lines.
+
+        Raises:
+            ValueError: as `LanguageModel.from_arpa`, also for a word without pronunciation, naming its line.
+            OSError: if the file cannot be read.
+        """
+        spoken = {word for word, _, _ in self.entries}
+        names = [name if word in spoken or not word else None for word, name in enumerate(self.words)]
+        unknown = "has no pronunciation in the lexicon, expected one"
+        ngrams = read_arpa(path, names, kind="word", unknown=unknown, on_lines=on_lines)
+        return LanguageModel(ngrams.graph(), len(self.words))
 
     @functools.cached_property
     def num_marks(self) -> int:
