@@ -48,7 +48,7 @@ _TITLES = {
     "mean_arcs_per_state": "arcs per state",
     "max_arcs_per_state": "at most",
     "is_deterministic": "deterministic",
-    "num_bytes": "bytes, native",
+    "num_bytes": "bytes in memory",
     "k2_bytes": "bytes in k2",
     "file_bytes": "bytes on disk",
 }

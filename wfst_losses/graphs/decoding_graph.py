@@ -64,7 +64,7 @@ def decoding_graph(
     told = on_stage or (lambda _, __: None)
     grammar = None if language_model is None else language_model.graph(backoff)
     if lexicon is not None:
-        grammar = _lexicon_grammar(lexicon, grammar, engine, told)
+        grammar = lexicon_grammar(lexicon, grammar, engine, told)
         told("lexicon o grammar", grammar)
     elif grammar is not None:
         told("grammar", grammar)
@@ -107,7 +107,7 @@ def _check(
                 )
 
 
-def _lexicon_grammar(lexicon: Lexicon, grammar: Graph | None, engine: str, told: OnStage) -> Graph:
+def lexicon_grammar(lexicon: Lexicon, grammar: Graph | None, engine: str, told: OnStage = lambda _, __: None) -> Graph:
     """Deterministic up to back-off: reads tokens, or nothing to back off, and writes words."""
     told("lexicon", lexicon.graph)
     if grammar is None:
