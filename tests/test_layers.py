@@ -14,7 +14,7 @@ LAYERS = [
     {"validation", "emissions", "differentiation", "semiring", "compiled", "memory_limit", "shadowing"},
     {"graphs", "lattices", "backends"},
     {"samplers", "risks"},
-    {"losses", "alignment"},
+    {"losses", "alignment", "decoding"},
     {"modules"},
     {"inspection", "integrations"},
     {"cli"},

@@ -10,6 +10,7 @@ table is not what it should be.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -59,8 +60,35 @@ def recorded(name: str) -> Callable[[], str]:
     return lambda: (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
+def decoding_graph_table() -> str:
+    """Return the sizes that tools/benchmarks/decoding_graphs.py recorded, relative to correct."""
+    found = json.loads((ROOT / "docs" / "results" / "decoding_graphs.json").read_text(encoding="utf-8"))
+    heading = ["topology"]
+    for model in ("dense bigram", "sparse, 200,000 words"):
+        heading += [f"{model}: arcs", "to correct", "epsilon-free"]
+    rows = ["| " + " | ".join([*heading, "paper"]) + " |", "|---" * (len(heading) + 1) + "|"]
+    paper = {"correct": "1", "compact": "0.67", "minimal": "0.5"}
+    for name in found["dense"]:
+        cells = []
+        for model in ("dense", "sparse"):
+            size, whole = found[model][name], found[model]["correct"]
+            for key in ("num_arcs", "num_arcs_epsilon_free"):
+                ratio = f"{size[key] / whole[key]:.2f}"
+                cells += [f"{size[key]:,}", ratio] if key == "num_arcs" else [f"{size[key]:,} ({ratio})"]
+        rows.append(f"| {name} | {' | '.join(cells)} | {paper.get(name, '')} |")
+    return "\n".join([*rows, "", *(_compiled(name, run) for name, run in found["compile"].items())])
+
+
+def _compiled(name: str, run: dict[str, float]) -> str:
+    return (
+        f"- `compile` of the sparse one, {name}: {run['cpu_seconds']:.0f} s of one core, "
+        f"{readable_bytes(run['peak_bytes'])} at its peak, a file of {readable_bytes(run['file_bytes'])}"
+    )
+
+
 TABLES = {
     "topologies": topology_table,
+    "decoding graphs": decoding_graph_table,
     "digits": recorded("digits"),
     "keywords": recorded("keywords"),
     "reliability": recorded("reliability"),

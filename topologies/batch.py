@@ -177,7 +177,7 @@ def finished(
         The batch, and which of the given arcs and states its arcs and states are.
     """
     num_graphs = len(starts)
-    alive = _coaccessible(source, destination, final_score)
+    alive = coaccessible(source, destination, final_score)
     alive[starts] = True
     depth = epsilon_depth(source, destination, input_label, len(alive))
     states = np.flatnonzero(alive)
@@ -202,7 +202,7 @@ def finished(
     return batch, arcs, states
 
 
-def _coaccessible(
+def coaccessible(
     source: npt.NDArray[np.generic], destination: npt.NDArray[np.generic], final_score: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
     """Which states lead to a final state."""

@@ -11,7 +11,13 @@ from wfst_losses.shadowing import shadowing_message
 
 if TYPE_CHECKING:
     from wfst_losses.alignment import Alignments, forced_alignment
+    from wfst_losses.decoding import decode
+    from wfst_losses.graphs.decoding_graph import DecodingGraph, decoding_graph
+    from wfst_losses.graphs.files import read_graph_file, write_graph_file
     from wfst_losses.graphs.language_model import LanguageModel
+    from wfst_losses.graphs.lexicon import Lexicon
+    from wfst_losses.graphs.lossless_compact import lossless_compact
+    from wfst_losses.graphs.store import GraphStore
     from wfst_losses.losses.ctc import ctc_loss
     from wfst_losses.losses.expected_errors import Diagnostics
     from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
@@ -34,11 +40,14 @@ _MODULES = {
     "Alignments": "alignment",
     "CTCLoss": "modules",
     "CharacterErrors": "risks",
+    "DecodingGraph": "graphs.decoding_graph",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
+    "GraphStore": "graphs.store",
     "GridPaths": "samplers",
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
+    "Lexicon": "graphs.lexicon",
     "LossReport": "modules",
     "MMILoss": "modules",
     "MWERLoss": "modules",
@@ -51,13 +60,18 @@ _MODULES = {
     "TokenErrors": "risks",
     "WordErrors": "risks",
     "ctc_loss": "losses.ctc",
+    "decode": "decoding",
     "decoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
+    "decoding_graph": "graphs.decoding_graph",
     "encoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "forced_alignment": "alignment",
     "lattice_mwer_loss": "losses.lattice_mwer",
+    "lossless_compact": "graphs.lossless_compact",
     "mmi_loss": "losses.mmi",
     "mwer_loss": "losses.mwer",
+    "read_graph_file": "graphs.files",
     "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
+    "write_graph_file": "graphs.files",
 }
 
 if _message := shadowing_message():
@@ -83,11 +97,14 @@ __all__ = [
     "Alignments",
     "CTCLoss",
     "CharacterErrors",
+    "DecodingGraph",
     "Diagnostics",
     "Exhaustive",
+    "GraphStore",
     "GridPaths",
     "LanguageModel",
     "LatticeMWERLoss",
+    "Lexicon",
     "LossReport",
     "MMILoss",
     "MWERLoss",
@@ -100,11 +117,16 @@ __all__ = [
     "TokenErrors",
     "WordErrors",
     "ctc_loss",
+    "decode",
     "decoder_smoothed_max_pooling_loss",
+    "decoding_graph",
     "encoder_smoothed_max_pooling_loss",
     "forced_alignment",
     "lattice_mwer_loss",
+    "lossless_compact",
     "mmi_loss",
     "mwer_loss",
+    "read_graph_file",
     "smoothed_max_pooling_loss",
+    "write_graph_file",
 ]

@@ -139,7 +139,7 @@ BAD_CALLS: list[tuple[Sequence[str], str]] = [
     (["compile", "--topology", "compact", "--output", "x.pt"], "either --num-labels or --tokens"),
     (["compile", "--topology", "compact", "--num-labels", "3"], "--output"),
     (["compile", "--num-labels", "3", "--output", "x.pt"], "--topology"),
-    (["compile", "--topology", "compact", "--num-labels", "3", "--output", "x.fst"], "neither .txt nor .pt"),
+    (["compile", "--topology", "compact", "--num-labels", "3", "--output", "x.far"], "ends in none of .txt, .fst, .pt"),
     (["compile", "--topology", "compact", "--num-labels", "3", "--output", "no/x.pt"], "no folder no"),
     (["compile", "--topology", "compact", "--num-labels", "three", "--output", "x.pt"], "three"),
     (["compile", "--topology", "round", "--num-labels", "3", "--output", "x.pt"], "topology is 'round'"),

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import random
 import resource
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
+from tests.graphs.relations import relation
 from topologies import EPSILON, TOPOLOGIES, Graph, build, without_epsilons
+from wfst_losses.graphs.container import read_container, write_container
+from wfst_losses.graphs.dot import to_dot
 from wfst_losses.graphs.files import detect_format, format_by_name, read_graph_file, write_graph_file
 from wfst_losses.graphs.k2_format import from_k2_dict, to_k2_dict
+from wfst_losses.graphs.torch_archive import Ragged
 
-FORMATS = [".fst.txt", ".pt"]
+FORMATS = [".fst.txt", ".fst", ".pt", ".safetensors"]
 
 
 def rows(graph: Graph) -> list[tuple[float, ...]]:
@@ -101,33 +108,82 @@ def test_k2s_own_files_are_read(tmp_path: Path) -> None:
             assert int((graph.input_label == 0).sum()) == (5 if name == "correct" else 1)
 
 
+ROWS = [[1, 2], [], [3], [4, 5, 6], [], [7, 0, 8], [9], [1], [2], [0, 3], [], [-1]]
+
+
 @pytest.mark.k2
-def test_k2_graphs_with_ragged_outputs_are_refused_in_words(tmp_path: Path) -> None:
+def test_ragged_outputs_that_k2_wrote_are_read(tmp_path: Path) -> None:
     import k2
 
     fsa = k2.ctc_topo(2)
-    fsa.aux_labels = k2.RaggedTensor([[1, 2]] * fsa.num_arcs)
+    fsa.aux_labels = k2.RaggedTensor(ROWS)
     torch.save(fsa.as_dict(), tmp_path / "ragged.pt")
-    with pytest.raises(ValueError, match=r"ragged\.pt.*ragged aux_labels expanded"):
-        read_graph_file(tmp_path / "ragged.pt")
+    read = read_graph_file(tmp_path / "ragged.pt").graph
+    arcs = fsa.arcs.values().tolist()
+    assert_writes_rows(read, [tuple(arc[:3]) for arc in arcs])
+
+
+def assert_writes_rows(graph: Graph, arcs: list[tuple[int, ...]]) -> None:
+    """Every path over k2's arcs, one of `ROWS` each, is a path of the graph, and there is no other."""
+    wanted: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+
+    def go(state: int, labelling: tuple[int, ...], written: tuple[int, ...]) -> None:
+        for (source, destination, label), row in zip(arcs, ROWS, strict=True):
+            output = (*written, *(word for word in row if word > 0))
+            if source == state and label == -1 and len(labelling) == 3:
+                wanted[labelling, output] = wanted.get((labelling, output), 0) + 1
+            elif source == state and label != -1 and len(labelling) < 3:
+                go(destination, (*labelling, label), output)
+
+    go(0, (), ())
+    assert relation(graph, 3) == pytest.approx(wanted)
+
+
+def test_ragged_outputs_are_read_without_k2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class RaggedTensor:
+        def __reduce_ex__(self, _: object) -> tuple[object, ...]:
+            splits = np.cumsum([0] + [len(row) for row in ROWS])
+            state = (
+                torch.tensor(splits, dtype=torch.int32),
+                "row_ids1",
+                torch.from_numpy(np.concatenate(ROWS).astype(np.int32)),
+            )
+            return copyreg.__newobj__, (RaggedTensor,), state  # type: ignore[attr-defined]
+
+    RaggedTensor.__module__, RaggedTensor.__qualname__ = "_k2.ragged", "RaggedTensor"
+    monkeypatch.setitem(sys.modules, "_k2", sys.modules.get("_k2", types.SimpleNamespace()))
+    monkeypatch.setitem(sys.modules, "_k2.ragged", types.SimpleNamespace(RaggedTensor=RaggedTensor))
+    arcs = [(s, d, d, 0) for s in range(3) for d in range(3)] + [(s, 3, -1, 0) for s in range(3)]
+    table = torch.tensor(sorted(arcs), dtype=torch.int32)
+    torch.save({"arcs": table, "aux_labels": RaggedTensor()}, tmp_path / "ragged.pt")
+    assert_writes_rows(read_graph_file(tmp_path / "ragged.pt").graph, [tuple(arc[:3]) for arc in table.tolist()])
+    wrong = {"arcs": table, "aux_labels": Ragged(torch.tensor([0, 5]).int(), torch.arange(5).int())}
+    with pytest.raises(ValueError, match=r"x\.pt: 'aux_labels' is neither"):
+        from_k2_dict(wrong, "x.pt")
+    wrong["aux_labels"] = Ragged(torch.tensor([0, 7, *range(2, 13)]).int(), torch.arange(12).int())
+    with pytest.raises(ValueError, match=r"x\.pt: .*row splits that do not ascend"):
+        from_k2_dict(wrong, "x.pt")
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_no_prefix_is_read_as_another_graph(tmp_path: Path, ending: str) -> None:
-    graph = build("compact", 5).graph()
+    graph = build("compact", 3).graph()
     path = tmp_path / f"graph{ending}"
     written = write_graph_file(graph, path)
     content = path.read_bytes()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match="graph"):
+        if content[length:].startswith(b"wfst-losses crc32"):
+            continue  # only the checksum is missing, as in files of OpenFst
+        with pytest.raises(ValueError, match=r"graph|expected"):
             read_graph_file(path)
     path.write_bytes(content)
     assert same(read_graph_file(path).graph, written)
 
 
-def test_no_flipped_bit_of_a_pt_is_read_as_another_graph(tmp_path: Path) -> None:
-    path = tmp_path / "graph.pt"
+@pytest.mark.parametrize("ending", FORMATS)
+def test_no_flipped_bit_is_read_as_another_graph(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"graph{ending}"
     write_graph_file(weighted(), path)
     content = path.read_bytes()
     generator = random.Random(0)
@@ -151,7 +207,8 @@ def test_no_flipped_bit_of_a_pt_is_read_as_another_graph(tmp_path: Path) -> None
     [
         (b"", "is empty"),
         (b"\x7fELF\x02\x01\x01\x00\xff\xfe", "no text"),
-        (b"\xd6\xfd\xb2\x7e\x06\x00\x00\x00vector", "OpenFst's binary"),
+        (b"\xd6\xfd\xb2\x7e\x06\x00\x00\x00vector", "truncated"),
+        (b"\x10" + bytes(7) + b'{"a": {"b": 1}}!', "damaged .* expected a graph in safetensors"),
         (b"PK\x03\x04nothing", "truncated or damaged"),
         (b"0\t1\t1\t1\n", "no state is final"),
         (b"0 1 one 1\n1\n", "line 1"),
@@ -221,8 +278,8 @@ def test_what_k2_cannot_hold_is_refused() -> None:
 
 def test_other_endings_and_things_that_are_no_files_are_refused(tmp_path: Path) -> None:
     graph = build("minimal", 2).graph()
-    with pytest.raises(ValueError, match=r"'\.fst'"):
-        write_graph_file(graph, tmp_path / "graph.fst")
+    with pytest.raises(ValueError, match=r"'\.far'"):
+        write_graph_file(graph, tmp_path / "graph.far")
     (tmp_path / "folder.pt").mkdir()
     with pytest.raises(ValueError, match="no regular file"):
         write_graph_file(graph, tmp_path / "folder.pt")
@@ -274,3 +331,59 @@ except KeyboardInterrupt:
     )
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_container_keeps_doubles_and_what_it_is_told(tmp_path: Path) -> None:
+    graph = weighted()
+    exact = Graph(
+        graph.source, graph.destination, graph.input_label, graph.output_label, graph.score.astype(np.float64) / 3,
+        graph.final_score.astype(np.float64),
+    )  # fmt: skip
+    write_container(exact, tmp_path / "x.safetensors", writes_words=True, about={"topology": "selfless"})
+    read, about = read_container(tmp_path / "x.safetensors")
+    assert same(read, exact)
+    assert read.score.dtype == np.float64
+    assert (about["writes"], about["topology"], about["version"]) == ("words", "selfless", "1")
+
+
+@pytest.mark.parametrize(
+    ("columns", "about", "message"),
+    [
+        ({"a": np.zeros(3)}, {}, "holds something else"),
+        ({"a": np.zeros(3)}, {"format": "wfst-losses graph"}, "holds something else"),
+        ({}, {"format": "wfst-losses graph", "version": "9"}, "has version '9'"),
+        ({}, {"format": "wfst-losses graph", "version": "1", "sha256": "0"}, "its checksum differs"),
+    ],
+)
+def test_other_safetensors_are_refused(
+    tmp_path: Path, columns: dict[str, np.ndarray], about: dict[str, str], message: str
+) -> None:
+    names = ("source", "destination", "input_label", "output_label", "score", "final_score")
+    path = tmp_path / "x.safetensors"
+    safetensors.numpy.save_file(columns or {name: np.zeros(2, np.int32) for name in names}, path, about)
+    with pytest.raises(ValueError, match=rf"x\.safetensors: .*{message}"):
+        read_graph_file(path)
+
+
+@pytest.mark.parametrize("ending", [".fst.txt", ".fst"])
+def test_words_are_ids_in_openfsts_files(tmp_path: Path, ending: str) -> None:
+    graph = Graph([0, 0], [1, 1], [0, 3], [7, EPSILON], [0.0, 0.0], [-np.inf, 0.0])
+    write_graph_file(graph, tmp_path / f"x{ending}", writes_words=True)
+    assert same(read_graph_file(tmp_path / f"x{ending}", writes_words=True).graph, graph)
+    assert read_graph_file(tmp_path / f"x{ending}").graph.output_label.tolist() == [6, EPSILON]
+    with pytest.raises(ValueError, match="writes word 0"):
+        write_graph_file(Graph([0], [0], [1], [0], [0.0], [0.0]), tmp_path / f"x{ending}", writes_words=True)
+
+
+def test_dot_is_read_by_graphviz_as_it_is_meant(tmp_path: Path) -> None:
+    graph = Graph([0, 1], [1, 0], [1, EPSILON], [1, EPSILON], [0.0, -0.5], [-np.inf, -0.25], 1)
+    text = to_dot(graph, ["<blk>", 'a"\\'], ["<eps>", "word"])
+    assert text.splitlines()[4:] == [
+        '  0 [shape=circle, label="0"]',
+        '  1 [shape=doublecircle, label="1/-0.25", style=bold]',
+        '  0 -> 1 [label="a\\"\\\\:word"]',
+        '  1 -> 0 [label="ε:ε/-0.5", style=dashed]',
+        "}",
+    ]
+    write_graph_file(graph, tmp_path / "x.dot")
+    assert (tmp_path / "x.dot").read_text() == to_dot(graph)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
-from topologies import TOPOLOGIES, AbstractTopology, Graph, Size, build
+from tests.topologies.random_graphs import graphs
+from topologies import TOPOLOGIES, AbstractTopology, Graph, Size, build, without_epsilons
 from wfst_losses.graphs.files import write_graph_file
+from wfst_losses.graphs.k2_format import to_k2_dict
 from wfst_losses.inspection.sizes import (
+    epsilon_free_size,
     graph_sizes,
     predicted_compile_bytes,
     predicted_read_bytes,
@@ -27,6 +31,21 @@ from wfst_losses.memory_limit import MemoryLimitError
 def test_closed_form_is_what_counting_gives(name: str, num_labels: int) -> None:
     topology = build(name, num_labels)
     assert topology_sizes(topology) == graph_sizes(topology.graph())
+
+
+@hypothesis.given(graph=graphs())
+def test_the_epsilon_free_form_is_counted_without_building_it(graph: Graph) -> None:
+    size, num_finals = epsilon_free_size(graph)
+    built = without_epsilons(graph)
+    assert (size.num_states, size.num_arcs) == (built.num_states, built.num_arcs)
+    assert num_finals == np.count_nonzero(built.final_score > -np.inf)
+
+
+def test_bytes_in_k2_are_those_of_its_tensors() -> None:
+    written = to_k2_dict(without_epsilons(build("compact", 30).graph()))
+    # Arcs, a row number and an output label for each; where each row begins and the last ends.
+    num_arcs, num_states = len(written["arcs"]), 1 + int(written["arcs"][:, 1].max())
+    assert graph_sizes(build("compact", 30).graph()).k2_bytes == num_arcs * (16 + 4 + 4) + 4 * (num_states + 1)
 
 
 def test_compact_at_50_000_labels() -> None:
@@ -103,7 +122,7 @@ def test_memory_stays_below_the_prediction(tmp_path: Path, name: str, num_labels
     peak = measured(name, num_labels, path, "write")
     assert 0.2 * predicted < peak < predicted
     write_graph_file(topology.graph(), path)
-    assert measured(name, num_labels, path, "read") < predicted_read_bytes(path, is_k2=ending == ".pt")
+    assert measured(name, num_labels, path, "read") < predicted_read_bytes(path, is_text=ending == ".txt")
 
 
 def test_memory_limit_error_carries_its_figures_through_pickling() -> None:

@@ -64,10 +64,28 @@ def test_a_graph_without_virtual_arcs_is_itself() -> None:
     assert without_epsilons(graph) is graph
 
 
-def test_a_virtual_arc_that_writes_is_refused() -> None:
-    graph = graph_of([(0, 0, 0, EPSILON, 0.0), (0, 1, EPSILON, 3, 0.0)], [0.0, 0.0])
-    with pytest.raises(ValueError, match="arc 1 reads nothing and writes 3"):
+def test_what_a_chain_writes_the_arc_before_it_writes() -> None:
+    rows = [(0, 1, 0, EPSILON, 0.0), (1, 2, EPSILON, 3, -1.0), (2, 3, EPSILON, EPSILON, -0.5), (1, 1, 2, 5, 0.0)]
+    graph = graph_of([*rows[:3], (3, 3, 2, 5, -2.0)], [-np.inf, -np.inf, -np.inf, -0.25])
+    assert without_epsilons(graph).num_epsilon_arcs == 0
+    assert_same_relation(graph)
+    with pytest.raises(ValueError, match="one arc write both 5 and 3"):
+        without_epsilons(graph_of(rows, [0.0] * 4))
+
+
+def test_a_chain_from_the_start_that_writes_is_refused() -> None:
+    graph = graph_of([(0, 1, 0, EPSILON, 0.0), (0, 1, EPSILON, 3, 0.0)], [0.0, 0.0])
+    with pytest.raises(ValueError, match="virtual arcs from the start write a token"):
         without_epsilons(graph)
+
+
+def test_only_the_arcs_asked_for_go() -> None:
+    rows = [(0, 1, 0, EPSILON, 0.0), (1, 2, EPSILON, EPSILON, -1.0), (2, 0, EPSILON, EPSILON, -2.0)]
+    graph = graph_of([*rows, (2, 2, 1, 4, 0.0)], [0.0, -np.inf, -3.0])
+    kept = without_epsilons(graph, np.array([False, True, False, False]))
+    assert kept.num_epsilon_arcs == 1
+    for num_frames in range(4):
+        assert relation(kept, num_frames) == pytest.approx(relation(graph, num_frames))
 
 
 @pytest.mark.parametrize("num_states", [1, 2, 5, 60])

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import hypothesis
+import kaldifst
 import numpy as np
 import pytest
 
@@ -104,14 +105,29 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     text = graph.to_openfst_text()
     path = tmp_path / "compact.txt"
     graph.save_openfst_text(path)
-    assert path.read_text() == text
+    written = path.read_text()
+    # An empty line before and 32 blanks and tabs behind, which OpenFst passes over.
+    assert written.startswith("\n" + text)
+    assert len(written) == 1 + len(text) + 33
     assert path.stat().st_mode & 0o600 == 0o600
 
-    def fail(_: Graph) -> list[str]:
+    def fail(_: Graph, __: bool) -> list[str]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("topologies.openfst._chunks", fail)
     with pytest.raises(OSError, match="No space left on device"):
         topologies.build("correct", 5).graph().save_openfst_text(path)
-    assert path.read_text() == text
+    assert path.read_text() == written
     assert [entry.name for entry in tmp_path.iterdir()] == ["compact.txt"]
+
+
+def test_what_guards_a_file_is_passed_over_by_openfst_and_checked_here(tmp_path: Path) -> None:
+    graph = topologies.build("compact", 4).graph()
+    graph.save_openfst_text(tmp_path / "graph.txt")
+    text = (tmp_path / "graph.txt").read_text()
+    assert kaldifst.compile(text).to_str() == kaldifst.compile(graph.to_openfst_text()).to_str()
+    assert_equal(Graph.from_openfst_text(text), graph)
+    for damaged in (text[1:], text[:-1], text[:-34], text[:-33], text.replace("4", "3", 1), text + "9\n"):
+        with pytest.raises(ValueError, match="truncated or changed"):
+            Graph.from_openfst_text(damaged)
+    assert_equal(Graph.from_openfst_text(text[1:-33]), graph)

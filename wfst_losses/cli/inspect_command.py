@@ -20,7 +20,7 @@ from wfst_losses.cli.output import json_option, max_memory_option, print_json, p
 def inspect_command(
     file: Path | None, topology: str | None, num_labels: int | None, max_memory: int, as_json: bool
 ) -> None:
-    """States, arcs, epsilon arcs, labels and bytes of FILE (OpenFst text or k2 .pt), or of a topology.
+    """States, arcs, epsilon arcs, labels and bytes of FILE (any format that compile writes), or of a topology.
 
     A topology is answered in closed form: no graph of that size is built.
 
@@ -49,16 +49,17 @@ _TITLES = {
     "max_arcs_per_state": "at most",
     "is_deterministic": "deterministic",
     "num_bytes": "bytes in memory",
+    "k2_bytes": "bytes in k2",
     "file_bytes": "bytes on disk",
 }
 
 
 def _file(path: Path, max_memory: int) -> dict[str, Any]:
-    from wfst_losses.graphs.files import K2, detect_format, read_graph_file
+    from wfst_losses.graphs.files import OPENFST_TEXT, detect_format, read_graph_file
     from wfst_losses.inspection.sizes import graph_sizes, predicted_read_bytes
     from wfst_losses.memory_limit import MemoryLimitError
 
-    predicted = predicted_read_bytes(path, is_k2=detect_format(path) == K2)
+    predicted = predicted_read_bytes(path, is_text=detect_format(path) == OPENFST_TEXT)
     if predicted > max_memory:
         raise MemoryLimitError(f"reading {path}", predicted, max_memory)
     with progress(f"Reading {path.name}"):

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wfst_losses.graphs.ngrams import END, START, NGram, NGrams
 
 _START_NAME, _END_NAME, _UNKNOWN_NAME = "<s>", "</s>", "<unk>"
+_LINES_PER_REPORT = 1 << 14
 _COUNT = re.compile(r"ngram (\d+) ?= ?(\d+)")
 
 
-def read_arpa(path: str | Path, tokens: Sequence[str], blank: int = 0) -> NGrams:
+def read_arpa(
+    path: str | Path,
+    tokens: Sequence[str | None],
+    blank: int = 0,
+    *,
+    kind: str = "token",
+    unknown: str = "is not among the network's tokens",
+    on_lines: Callable[[int], object] | None = None,
+) -> NGrams:
     r"""The n-grams of a file over the names of a network's labels, in natural logs.
 
     Text before ``\data\`` is skipped. Back-offs may be left out, and mean nothing at the highest order. N-grams with
     ``<unk>`` are left out unless it is a token.
 
+    Args:
+        path: the file.
+        tokens: names by label; ``None`` where n-grams may not have the label.
+        blank: the label that no n-gram may have.
+        kind: what messages call a token.
+        unknown: what they say of a name that is no token.
+        on_lines: told the progress, in lines.
+
     Raises:
         ValueError: naming the file, the line and what was found where what was expected.
         OSError: if the file cannot be read.
     """
-    return _Reader(Path(path), tokens, blank).read()
+    return _Reader(Path(path), tokens, blank, (kind, unknown), on_lines).read()
 
 
 class _Reader:
     """The lines of one file, and what they have said so far."""
 
-    def __init__(self, path: Path, tokens: Sequence[str], blank: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tokens: Sequence[str | None],
+        blank: int,
+        words: tuple[str, str],
+        on_lines: Callable[[int], object] | None,
+    ) -> None:
         self.path, self.number = path, 0
+        self.kind, self.unknown = words
+        self.on_lines = on_lines
         # Not splitlines(): a token may be one of the rarer characters that it takes for ends of lines.
         self.lines = _text(path).split("\n")
         self.blank_name = tokens[blank]
-        self.label = {name: label for label, name in enumerate(tokens)}
+        self.label = {name: label for label, name in enumerate(tokens) if name is not None}
         self.label.update({_START_NAME: START, _END_NAME: END})
         self.line_of: dict[NGram, int] = {}
         self.ngrams = NGrams({}, {})
@@ -69,6 +95,8 @@ class _Reader:
         while self.number < len(self.lines):
             line = self.lines[self.number].strip(" \t\r")
             self.number += 1
+            if self.on_lines is not None and self.number % _LINES_PER_REPORT == 0:
+                self.on_lines(_LINES_PER_REPORT)
             if line:
                 return re.sub(r"[ \t]+", " ", line)
         raise self._error("the file ends here, expected an ARPA model up to '\\end\\'; it may be truncated")
@@ -99,11 +127,14 @@ class _Reader:
 
     def _token(self, name: str, place: int, order: int) -> int:
         if name == self.blank_name:
-            raise self._error(f"token {name!r} is the blank, expected tokens only")
+            what = "the blank" if self.kind == "token" else "no word"
+            raise self._error(f"{self.kind} {name!r} is {what}, expected {self.kind}s only")
         if name not in self.label:
-            raise self._error(f"token {name!r} is not among the network's tokens")
+            raise self._error(f"{self.kind} {name!r} {self.unknown}")
         if (name == _START_NAME and place > 0) or (name == _END_NAME and place < order - 1):
-            raise self._error(f"{name!r} is token {place + 1} of {order}, expected <s> only first and </s> only last")
+            raise self._error(
+                f"{name!r} is {self.kind} {place + 1} of {order}, expected <s> only first and </s> only last"
+            )
         return self.label[name]
 
     def _number(self, field: str, what: str) -> float:

@@ -1,11 +1,9 @@
-"""Graphs on disk: OpenFst text and k2's ``.pt``, told apart by what is in them."""
+"""Graphs on disk: k2's ``.pt``, OpenFst text and binary, safetensors, Graphviz; told apart by what is in them."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,12 +13,25 @@ import torch
 from topologies import Graph, without_epsilons
 from topologies.atomic import replacing
 from topologies.openfst import parse_openfst_text, write_openfst_text
+from topologies.openfst_binary import MAGIC, read_openfst_binary, write_openfst_binary
+from wfst_losses.graphs.container import read_container, write_container
+from wfst_losses.graphs.dot import to_dot
 from wfst_losses.graphs.k2_format import from_k2_dict, to_k2_dict
+from wfst_losses.graphs.torch_archive import read_torch_archive
 
 OPENFST_TEXT = "OpenFst text"
+OPENFST_BINARY = "OpenFst binary"
 K2 = "k2 .pt"
-_SUFFIXES = {".txt": OPENFST_TEXT, ".pt": K2}
-_OPENFST_BINARY = (0x7EB2FDD6).to_bytes(4, "little")
+CONTAINER = "safetensors"
+GRAPHVIZ = "Graphviz"
+SUFFIXES = {
+    ".txt": OPENFST_TEXT,
+    ".fst": OPENFST_BINARY,
+    ".pt": K2,
+    ".safetensors": CONTAINER,
+    ".dot": GRAPHVIZ,
+}
+"""The format of each ending; ``.dot`` is written only."""
 _ZIP = b"PK\x03\x04"
 
 
@@ -33,35 +44,43 @@ class GraphFile:
 
 
 def format_by_name(path: str | Path) -> str:
-    """The format that a name asks for: ``.txt`` (``.fst.txt``) for OpenFst text, ``.pt`` for k2.
+    """The format that a name asks for, by its ending: one of `SUFFIXES`.
 
     Raises:
         ValueError: for any other ending.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"{path}: ends in {suffix!r}, expected .txt or .fst.txt (OpenFst text) or .pt (k2)")
-    return _SUFFIXES[suffix]
+    if suffix not in SUFFIXES:
+        endings = ", ".join(f"{ending} ({name})" for ending, name in SUFFIXES.items())
+        raise ValueError(f"{path}: ends in {suffix!r}, expected one of {endings}")
+    return SUFFIXES[suffix]
 
 
 def detect_format(path: str | Path) -> str:
     """The format a file is in, by its first bytes: its name plays no part.
 
     Raises:
-        ValueError: for an empty or an OpenFst binary file.
+        ValueError: for an empty file.
         OSError: if it cannot be read.
     """
     with Path(path).open("rb") as file:
-        head = file.read(len(_ZIP))
+        head = file.read(9)
     if not head:
-        raise ValueError(f"{path}: is empty, expected a graph as OpenFst text or k2 .pt")
-    if head == _OPENFST_BINARY:
-        raise ValueError(f"{path}: is OpenFst's binary format, expected text: fstprint {path} > {path}.txt")
-    return K2 if head == _ZIP else OPENFST_TEXT
+        raise ValueError(f"{path}: is empty, expected a graph")
+    if head.startswith(MAGIC):
+        return OPENFST_BINARY
+    if head.startswith(_ZIP):
+        return K2
+    # The length of a header in JSON, then its brace.
+    return CONTAINER if head[8:] == b"{" else OPENFST_TEXT
 
 
-def read_graph_file(path: str | Path) -> GraphFile:
+def read_graph_file(path: str | Path, *, writes_words: bool = False) -> GraphFile:
     """The graph of a file; nothing in it is executed.
+
+    Args:
+        path: of any format but Graphviz.
+        writes_words: OpenFst's output labels are ids of a words.txt, which are not shifted by one as labels are.
 
     Raises:
         ValueError: for anything but a whole graph, naming the file, in text the line, and what was expected.
@@ -69,62 +88,64 @@ def read_graph_file(path: str | Path) -> GraphFile:
     """
     path = Path(path)
     found = detect_format(path)
-    graph = _read_k2(path) if found == K2 else _read_text(path)
+    if found == K2:
+        graph = from_k2_dict(read_torch_archive(path), str(path))
+    elif found == OPENFST_BINARY:
+        graph = read_openfst_binary(path, writes_words=writes_words)
+    elif found == CONTAINER:
+        graph = read_container(path)[0]
+    else:
+        graph = _read_text(path, writes_words)
     if not graph.final_score.max(initial=-torch.inf) > -torch.inf:
         raise ValueError(f"{path}: no state is final, expected one or more; the file may be truncated")
     return GraphFile(graph, found)
 
 
-def write_graph_file(graph: Graph, path: str | Path, *, on_lines: Callable[[int], object] | None = None) -> Graph:
+def write_graph_file(
+    graph: Graph,
+    path: str | Path,
+    *,
+    writes_words: bool = False,
+    on_lines: Callable[[int], object] | None = None,
+) -> Graph:
     """Write a graph in the format that the name asks for, whole or not at all; returns the graph as written.
 
-    Text keeps virtual arcs. k2 has none: ``.pt`` holds the exact epsilon-free form (`topologies.without_epsilons`).
-    ``on_lines`` is told the progress, in lines of text.
+    All formats keep virtual arcs but k2's, which has none: ``.pt`` holds the exact epsilon-free form
+    (`topologies.without_epsilons`). OpenFst's labels are shifted by one, ids of words are not.
+
+    Args:
+        graph: to write.
+        path: ends in one of `SUFFIXES`.
+        writes_words: output labels are ids of a words.txt.
+        on_lines: told the progress, in arcs and final states.
 
     Raises:
-        ValueError: for a name of neither format, or a graph that the format cannot hold.
+        ValueError: for any other ending, or a graph that the format cannot hold.
         OSError: if the disk does not take it; nothing is left over then.
     """
     path = Path(path)
-    if format_by_name(path) == OPENFST_TEXT:
-        write_openfst_text(graph, path, on_lines=on_lines)
-        return graph
-    graph = without_epsilons(graph)
-    _save(to_k2_dict(graph), path)
+    asked = format_by_name(path)
+    if asked == K2:
+        graph = without_epsilons(graph)
+        _save(to_k2_dict(graph), path)
+    elif asked == OPENFST_TEXT:
+        write_openfst_text(graph, path, writes_words=writes_words, on_lines=on_lines)
+    elif asked == OPENFST_BINARY:
+        write_openfst_binary(graph, path, writes_words=writes_words, on_arcs=on_lines)
+    elif asked == CONTAINER:
+        write_container(graph, path, writes_words=writes_words)
+    else:
+        with replacing(path) as file:
+            file.write(to_dot(graph).encode())
     return graph
 
 
-def _read_text(path: Path) -> Graph:
+def _read_text(path: Path, writes_words: bool) -> Graph:
     try:
         text = path.read_text(encoding="ascii")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is no text, expected a graph as OpenFst text or k2 .pt") from None
-    return parse_openfst_text(text, name=str(path))
-
-
-def _read_k2(path: Path) -> Graph:
-    # torch checks no checksums; the archive has them, so that damage is not loaded as another graph.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch never compresses: a bit that says so is damage.
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-            damaged = packed[0] if packed else archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, OverflowError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: is truncated or damaged ({error}), expected a k2 .pt file") from None
-    if damaged is not None:
-        raise ValueError(f"{path}: is damaged in {damaged!r}, its checksum differs; expected a k2 .pt file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(
-            f"{path}: holds more than tensors and plain values, which is not loaded ({reason:.200}); expected what "
-            "torch.save({'arcs': ..., 'aux_labels': ...}) writes, ragged aux_labels expanded"
-        ) from None
-    except (RuntimeError, EOFError, KeyError, AttributeError, TypeError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: torch cannot load it ({reason:.200}), expected a k2 .pt file") from None
-    return from_k2_dict(content, str(path))
+    return parse_openfst_text(text, name=str(path), writes_words=writes_words)
 
 
 def _save(content: dict[str, torch.Tensor], path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Decoding: the best path of every utterance through a compiled graph."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from topologies import GraphBatch
+from wfst_losses.backends import get_backend
+from wfst_losses.emissions import read_emissions
+from wfst_losses.graphs.decoding_graph import DecodingGraph
+from wfst_losses.validation import Lengths, check_choice
+
+
+class Decoded(NamedTuple):
+    """What each of ``B`` utterances was heard to say.
+
+    Attributes:
+        sequences: B lists of tokens or, where the graph writes words, of words' ids; empty where no path fits.
+        scores: ``(B,)`` float64, nats, of the whole best path; -inf where no path fits.
+    """
+
+    sequences: list[list[int]]
+    scores: torch.Tensor
+
+
+def decode(
+    graph: DecodingGraph,
+    log_probs: torch.Tensor,
+    input_lengths: Lengths,
+    *,
+    backend: str = "auto",
+    from_logits: bool = False,
+    search_beam: float = 20.0,
+    output_beam: float = 8.0,
+    max_active_states: int = 10_000,
+) -> Decoded:
+    """The output of the best path of each utterance: ``argmax_path sum_t log_probs[t, label_t] + graph score``.
+
+    Any graph goes with any network of as many labels: a network trained with selfless may be decoded with minimal.
+    Backends "native" and "reference" search exactly, in memory that grows with frames times states: for graphs of up to
+    some hundred thousand states. "k2" prunes (`k2.intersect_dense_pruned`), for graphs of any size, and takes the
+    graph's epsilon-free form.
+
+    Args:
+        graph: see `decoding_graph`.
+        log_probs: ``(B, T, V)`` nats; rows need not be normalised.
+        input_lengths: ``(B,)`` frames.
+        backend: as in `ctc_loss`.
+        from_logits: ``log_probs`` are logits.
+        search_beam, output_beam, max_active_states: of k2; others do not prune.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what came, also for a graph that reads labels which the
+            network does not have.
+
+    >>> import topologies
+    >>> from wfst_losses import decoding_graph
+    >>> log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]]).log()
+    >>> decode(decoding_graph(topologies.build("correct", 3)), log_probs, [3]).sequences
+    [[1, 2]]
+    """
+    check_choice("backend", backend, ("auto", "native", "reference", "k2"))
+    emissions = read_emissions(log_probs, input_lengths, from_logits=from_logits, check_normalised=False)
+    most = int(graph.graph.input_label.max(initial=-1))
+    if most >= emissions.num_labels:
+        raise ValueError(f"graph reads label {most} but log_probs has {emissions.num_labels} columns, expected more")
+    if backend == "k2":
+        from wfst_losses.backends.k2.decoding import best_outputs
+
+        return Decoded(*best_outputs(graph.graph, emissions, search_beam, output_beam, max_active_states))
+    engine = get_backend(backend, emissions.scores.device)
+    utterances = torch.arange(emissions.num_utterances)
+    found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
+    return Decoded([tokens.tolist() for tokens in found.tokens], torch.from_numpy(found.scores))

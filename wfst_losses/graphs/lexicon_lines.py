@@ -1,0 +1,95 @@
+"""The lines of a lexicon.txt, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wfst_losses.graphs.symbols import EPSILON_NAME, columns, read_lines
+
+_MARK = re.compile(r"#(\d+)")
+Spelling = tuple[int, ...]
+
+
+class LexiconLines:
+    """The lines of one lexicon.txt."""
+
+    def __init__(self, path: Path, tokens: Sequence[str], words: Sequence[str] | None) -> None:
+        self.path = path
+        self.label_of = {name: label for label, name in enumerate(tokens)}
+        self.blank = tokens[0]
+        self.is_open = words is None
+        given = [EPSILON_NAME] if words is None else list(words)
+        if not given or given[0] != EPSILON_NAME:
+            raise ValueError(f"words begins with {given[:1]}, expected {EPSILON_NAME!r} as word 0")
+        refuse_repeated("words", given)
+        self.id_of = {name: number for number, name in enumerate(given)}
+        self.line_of: list[int] = []
+
+    def entries(self) -> tuple[list[tuple[int, Spelling, int]], list[str]]:
+        """The entries and the names of all words."""
+        entries: list[tuple[int, Spelling, int]] = []
+        seen: dict[tuple[int, Spelling, int], int] = {}
+        for number, line in enumerate(read_lines(self.path, "'word token token ...'"), start=1):
+            fields = columns(line)
+            if not fields:
+                continue
+            entry = self._entry(fields, f"{self.path}, line {number}")
+            if entry in seen:
+                where = f"{self.path}, line {number}"
+                raise ValueError(f"{where}: {line.strip()!r:.80} is on line {seen[entry]} already, expected it once")
+            seen[entry] = number
+            entries.append(entry)
+            self.line_of.append(number)
+        if not entries:
+            raise ValueError(f"{self.path}: has no words, expected lines of 'word token token ...'")
+        return entries, list(self.id_of)
+
+    def _entry(self, fields: list[str], where: str) -> tuple[int, Spelling, int]:
+        name, *spelled = fields
+        if name == EPSILON_NAME or (name not in self.id_of and not self.is_open):
+            raise ValueError(f"{where}: word {name!r} is not among the words, expected one of them")
+        mark = 0
+        if spelled and (found := _MARK.fullmatch(spelled[-1])) and spelled[-1] not in self.label_of:
+            mark = int(found[1])
+            spelled.pop()
+            if mark == 0:
+                raise ValueError(f"{where}: ends in '#0', expected '#1' or higher: '#0' is the grammar's back-off")
+        if not spelled:
+            raise ValueError(f"{where}: word {name!r} has no pronunciation, expected a token or more")
+        for token in spelled:
+            if token == self.blank:
+                raise ValueError(f"{where}: word {name!r} is spelled with {token!r}, the blank; expected tokens only")
+            if token not in self.label_of:
+                raise ValueError(f"{where}: token {token!r} of word {name!r} is not among the tokens (tokens.txt)")
+        return self.id_of.setdefault(name, len(self.id_of)), tuple(self.label_of[token] for token in spelled), mark
+
+    def check_marks(self, entries: list[tuple[int, Spelling, int]]) -> None:
+        """Symbols that the file brings must tell all pronunciations apart."""
+        names = list(self.id_of)
+        row_of: dict[Spelling, int] = {}
+        for row, (_, spelling, mark) in enumerate(entries):
+            # Symbols are negative here: no token has such a number.
+            other = row_of.setdefault((*spelling, -mark) if mark else spelling, row)
+            if other != row:
+                self._confused(entries, names, row, other, "is that of")
+        for row, (_, spelling, _) in enumerate(entries):
+            for length in range(1, len(spelling)):
+                if spelling[:length] in row_of:
+                    self._confused(entries, names, row, row_of[spelling[:length]], "begins with that of")
+
+    def _confused(
+        self, entries: list[tuple[int, Spelling, int]], names: list[str], row: int, other: int, how: str
+    ) -> None:
+        raise ValueError(
+            f"{self.path}, line {self.line_of[row]}: the pronunciation of {names[entries[row][0]]!r} {how} "
+            f"{names[entries[other][0]]!r} on line {self.line_of[other]}, expected a disambiguation symbol there"
+        )
+
+
+def refuse_repeated(name: str, names: Sequence[str]) -> None:
+    """Every name must be there once."""
+    if len(set(names)) < len(names):
+        repeated = next(value for place, value in enumerate(names) if value in names[:place])
+        raise ValueError(f"{name} holds {repeated!r} twice, expected every name once")
