@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
     from wfst_losses.samplers import Exhaustive, RandomPaths
+    from wfst_losses.weighted_losses import Constant, Linear, Switch, WeightedLosses
 
 __version__ = "0.1.0"
 
@@ -33,17 +34,21 @@ __version__ = "0.1.0"
 _MODULES = {
     "Alignments": "alignment",
     "CTCLoss": "modules",
+    "Constant": "weighted_losses",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
+    "Linear": "weighted_losses",
     "LossReport": "modules",
     "MMILoss": "modules",
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
     "RandomPaths": "samplers",
     "SmoothedMaxPoolingLoss": "modules",
+    "Switch": "weighted_losses",
     "TokenErrors": "risks",
+    "WeightedLosses": "weighted_losses",
     "WordErrors": "risks",
     "ctc_loss": "losses.ctc",
     "decoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
@@ -77,17 +82,21 @@ def __dir__() -> list[str]:
 __all__ = [
     "Alignments",
     "CTCLoss",
+    "Constant",
     "Diagnostics",
     "Exhaustive",
     "LanguageModel",
     "LatticeMWERLoss",
+    "Linear",
     "LossReport",
     "MMILoss",
     "MWERLoss",
     "MemoryLimitError",
     "RandomPaths",
     "SmoothedMaxPoolingLoss",
+    "Switch",
     "TokenErrors",
+    "WeightedLosses",
     "WordErrors",
     "ctc_loss",
     "decoder_smoothed_max_pooling_loss",
