@@ -72,7 +72,8 @@ def test_checkpoints_come_back_and_failed_writes_leave_the_last_one(tmp_path, mo
 
 def objective(*options):
     required = ["--data-dir", "unused", "--exp-dir", "unused"]
-    return objectives.make_objective(train.get_parser().parse_args([*required, *options]), make_tokens())
+    args = train.get_parser().parse_args([*required, *options])
+    return objectives.make_objective(args, make_tokens(), texts=["one two", "six seven"])
 
 
 def batch():
@@ -86,6 +87,7 @@ def batch():
     "options",
     [
         ("--loss", "ctc"),
+        ("--loss", "mmi"),
         ("--loss", "mwer", "--lattice", "log-probs"),
         ("--loss", "mwer", "--lattice", "log-probs", "--risk", "token", "--ctc-weight", "0.1"),
     ],
@@ -93,7 +95,8 @@ def batch():
 def test_objectives_have_gradients_through_every_topology(topology, options):
     log_probs, lengths, targets = batch()
     terms = objective("--topology", topology, *options)(log_probs, lengths, targets)
-    terms["loss"].backward()
+    assert terms["loss"].shape == (2,)
+    terms["loss"].sum().backward()
     assert torch.isfinite(log_probs.grad).all()
     assert log_probs.grad.abs().sum() > 0
     assert (log_probs.grad[1, 20:] == 0).all()
@@ -110,7 +113,7 @@ def test_mwer_over_a_k2_lattice_is_that_from_log_probs_up_to_pruning_and_samplin
         loss = objective("--loss", "mwer", "--lattice", lattice, "--num-paths", "400", "--topology", topology)
         torch.manual_seed(0)
         log_probs = (3 * torch.randn(1, 8, 20)).log_softmax(-1).requires_grad_()
-        means.append(sum(float(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"]) for _ in range(4)) / 4)
+        means.append(sum(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"].item() for _ in range(4)) / 4)
     assert means[0] == pytest.approx(means[1], abs=0.15)
 
 

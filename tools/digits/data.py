@@ -60,3 +60,8 @@ def unpack(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, list[str]
     supervisions = batch["supervisions"]
     ids = [cut.id for cut in supervisions["cut"]]
     return batch["inputs"], supervisions["num_frames"].long(), list(supervisions["text"]), ids
+
+
+def is_duplicate(cut_id: str) -> bool:
+    """Tell whether lhotse made this cut of another so that every process has one: it says so in the name."""
+    return "_dup" in cut_id
