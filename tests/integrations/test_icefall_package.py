@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ pytestmark = [
     ),
 ]
 TEXTS = ["ab kb", "back what", "kb"]
+ROOT = Path(__file__).parents[2]
 
 
 def dense(log_probs: torch.Tensor) -> Any:
@@ -127,3 +129,23 @@ def test_checkpoints_take_decoding_graphs(tmp_path: Path) -> None:
     loaded = torch.load(tmp_path / "epoch-0.pt", weights_only=False)
     assert loaded["HLG"].fsa.num_arcs == graph.fsa.num_arcs
     assert loaded["graph_compiler"].texts_to_ids(["ab"]) == [[2]]
+
+
+@pytest.fixture
+def recipes() -> Path:
+    """The recipes beside the package, in a checkout."""
+    import icefall as package
+
+    found = Path(package.__file__).parents[1] / "egs"
+    if not found.is_dir():
+        pytest.skip("icefall has no recipes beside it: not a checkout")
+    return found
+
+
+@pytest.mark.parametrize("name", ["yesno", "conformer_ctc2", "zipformer"])
+def test_the_diffs_apply(name: str, recipes: Path) -> None:
+    folder = recipes / ("yesno" if name == "yesno" else "librispeech") / "ASR"
+    diff = ROOT / "tools" / "icefall" / f"{name}.diff"
+    command = ["patch", "-p1", "--dry-run", "--fuzz=0", "--input", str(diff)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
