@@ -93,12 +93,12 @@ def test_killed_ten_times_it_ends_with_the_same_parameters(tmp_path, data_dir, f
         wait_for_checkpoints(process, last, draw.choice([0, 1, 1, 2]))
         # Anywhere in a step, in the middle of writing as well.
         process.join(timeout=draw.uniform(0.0, seconds / 12))
+        process.kill()
+        process.join()
         if process.exitcode == 0:
             # Done before its time: from the start once more, so that the kills go on.
             last.unlink()
             continue
-        process.kill()
-        process.join()
         assert process.exitcode == -signal.SIGKILL
         steps.append(state(last)["facts"]["step"] if last.exists() else 0)
     process, _ = begin(context, data_dir, tmp_path / "broken")

@@ -50,8 +50,8 @@ def train_loader(
 
 
 def eval_loader(cuts: CutSet, max_duration: float = 400.0) -> DataLoader[dict[str, Any]]:
-    """Batches in the manifest's order."""
-    sampler = SimpleCutSampler(cuts, max_duration=max_duration, shuffle=False)
+    """Batches in the manifest's order: all of them, whatever other processes there are."""
+    sampler = SimpleCutSampler(cuts, max_duration=max_duration, shuffle=False, world_size=1, rank=0)
     return DataLoader(K2SpeechRecognitionDataset(return_cuts=True), sampler=sampler, batch_size=None)
 
 

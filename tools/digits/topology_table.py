@@ -33,7 +33,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--output-dir", type=Path, required=True)
     add("--corpus-dir", type=Path, help="folder of the Free Spoken Digit Dataset's recordings; else synthesised speech")
-    add("--ctc-epochs", type=int, default=16)
+    add("--ctc-epochs", type=int, default=24, help="of half the training data each")
     add("--fine-tune-epochs", type=int, default=3)
     add("--draws", type=int, default=4, help="noise draws of the training recordings")
     return parser
@@ -58,16 +58,18 @@ def run_cell(args: argparse.Namespace, data_dir: Path, topology: str, loss: str)
     if not (exp_dir / "cell.json").exists():
         command = ["--data-dir", str(data_dir), "--exp-dir", str(exp_dir), "--topology", topology, "--loss", loss]
         common = ["--channels", "32", "--num-blocks", "3", "--kernel-size", "7", "--dropout", "0.0", "--patience", "99"]
-        common += ["--schedule", "linear", "--num-train-parts", "1", "--resume"]
+        common += ["--schedule", "linear", "--num-train-parts", "2", "--resume"]
         if loss == "ctc":
             common += ["--lr", "3e-3", "--num-epochs", str(args.ctc_epochs)]
         else:
-            common += ["--init-from", str(args.output_dir / f"{topology}-ctc" / "best.pt"), "--lr", "5e-4"]
+            common += ["--init-from", str(args.output_dir / f"{topology}-ctc" / "last.pt"), "--lr", "5e-4"]
             common += ["--num-epochs", str(args.fine_tune_epochs), "--lattice", "log-probs"]
         peak = run_training(command + common)
         curves = read_json(exp_dir / "curves.json")
         trained = [entry for entry in curves if entry["epoch"] > 0]
-        command = ["--data-dir", str(data_dir), "--checkpoint", str(exp_dir / "best.pt"), "--output-dir", str(exp_dir)]
+        # The last, not the best without a language model on the development set: MMI is trained for decoding with one.
+        checkpoint = ["--checkpoint", str(exp_dir / "last.pt")]
+        command = ["--data-dir", str(data_dir), *checkpoint, "--output-dir", str(exp_dir)]
         rates = decode.decode(
             decode.get_parser().parse_args([*command, "--methods", *decode.METHODS, decode.LETTER_LM])
         )
