@@ -30,6 +30,14 @@ def test_examples_run(document):
     assert finished.returncode == 0, finished.stderr
 
 
+def test_icefalls_diffs_are_those_that_are_applied():
+    text = (ROOT / "docs" / "icefall.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```diff\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert sorted(blocks) == sorted(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tools/icefall").glob("*.diff")
+    )
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_to_files(document):
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ LAYERS = [
     {"graphs", "lattices", "backends"},
     {"samplers", "risks"},
     {"losses", "alignment", "decoding"},
-    {"modules"},
+    {"modules", "weighted_losses"},
     {"inspection", "integrations"},
     {"cli"},
 ]

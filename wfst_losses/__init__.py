@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import CharacterErrors, MixedErrors, TokenErrors, WordErrors
     from wfst_losses.samplers import Exhaustive, GridPaths, NBest, NegativeSampling, RandomPaths
+    from wfst_losses.weighted_losses import Constant, Linear, Switch, WeightedLosses
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _MODULES = {
     "CTCLoss": "modules",
     "CharacterErrors": "risks",
     "DecodingGraph": "graphs.decoding_graph",
+    "Constant": "weighted_losses",
     "Diagnostics": "losses.expected_errors",
     "Exhaustive": "samplers",
     "GraphStore": "graphs.store",
@@ -48,6 +50,7 @@ _MODULES = {
     "LanguageModel": "graphs.language_model",
     "LatticeMWERLoss": "modules",
     "Lexicon": "graphs.lexicon",
+    "Linear": "weighted_losses",
     "LossReport": "modules",
     "MMILoss": "modules",
     "MWERLoss": "modules",
@@ -57,7 +60,9 @@ _MODULES = {
     "NegativeSampling": "samplers",
     "RandomPaths": "samplers",
     "SmoothedMaxPoolingLoss": "modules",
+    "Switch": "weighted_losses",
     "TokenErrors": "risks",
+    "WeightedLosses": "weighted_losses",
     "WordErrors": "risks",
     "ctc_loss": "losses.ctc",
     "decode": "decoding",
@@ -97,6 +102,7 @@ __all__ = [
     "Alignments",
     "CTCLoss",
     "CharacterErrors",
+    "Constant",
     "DecodingGraph",
     "Diagnostics",
     "Exhaustive",
@@ -105,6 +111,7 @@ __all__ = [
     "LanguageModel",
     "LatticeMWERLoss",
     "Lexicon",
+    "Linear",
     "LossReport",
     "MMILoss",
     "MWERLoss",
@@ -114,7 +121,9 @@ __all__ = [
     "NegativeSampling",
     "RandomPaths",
     "SmoothedMaxPoolingLoss",
+    "Switch",
     "TokenErrors",
+    "WeightedLosses",
     "WordErrors",
     "ctc_loss",
     "decode",

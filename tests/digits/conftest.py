@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 
@@ -26,3 +28,31 @@ def recordings():
                 tone = np.sin(2 * np.pi * (200 + 150 * digit + 20 * number) * time)
                 made.append(DigitRecording(digit, speaker, index, (0.1 * (number + 1) * tone).astype(np.float32)))
     return made
+
+
+@pytest.fixture(scope="session")
+def data_dir(recordings, tmp_path_factory):
+    """A little prepared data of tones."""
+    import prepare
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    draws = ["--train-draws", "2", "--dev-draws", "1", "--test-draws", "1", "--held-out-draws", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "read_folder", lambda _folder: recordings)
+        patch.setattr(sys, "stderr", open("/dev/null", "w"))  # noqa: SIM115, PTH123 (progress bars)
+        prepare.prepare(prepare.get_parser().parse_args(["--corpus-dir", "tones", "--output-dir", str(folder), *draws]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def forkserver():
+    """Processes that have torch, lhotse and the recipe imported when they begin."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.digits.workers"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server imports before it hears of this process's path.
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(RECIPE.parents[1]), str(RECIPE)]))
+        first = context.Process(target=os.getpid)
+        first.start()
+        first.join()
+    return context

@@ -13,12 +13,14 @@ pytest.importorskip("kaldialign")
 pytest.importorskip("tensorboard")
 
 import checkpoint
+import data
 import decode
 import model
 import objectives
 import prepare
 import train
 from lexicon import make_tokens, text_to_labels
+from training_loss import TrainingLoss
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +31,14 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def small_model(seed=0):
+def small_model(seed=0, **options):
     torch.manual_seed(seed)
-    return model.DigitModel(40, 20, channels=16, num_blocks=2).eval()
+    return model.DigitModel(40, 20, channels=16, num_blocks=2, **options).eval()
 
 
-def test_an_utterance_does_not_depend_on_its_batch():
-    net = small_model()
+@pytest.mark.parametrize("block", model.BLOCKS)
+def test_an_utterance_does_not_depend_on_its_batch(block):
+    net = small_model(block=block, intermediate_layers=[1])
     features = torch.randn(2, 57, 40)
     features[1, 33:] = 1e3
     together, lengths = net(features, torch.tensor([57, 33]))
@@ -44,6 +47,12 @@ def test_an_utterance_does_not_depend_on_its_batch():
     assert alone_lengths.tolist() == [9]
     assert torch.allclose(together[1, :9], alone[0], atol=1e-5)
     assert torch.allclose(together.exp().sum(-1), torch.ones(2, 15), atol=1e-5)
+    outputs, _ = model.AllOutputs(net)(features, torch.tensor([57, 33]))
+    assert len(outputs) == 2
+    assert torch.equal(outputs[0], together)
+    assert torch.allclose(outputs[1].exp().sum(-1), torch.ones(2, 15), atol=1e-5)
+    with pytest.raises(ValueError, match=r"intermediate_layers is \[2\], expected 1\.\.1"):
+        small_model(intermediate_layers=[2])
 
 
 def test_checkpoints_come_back_and_failed_writes_leave_the_last_one(tmp_path, monkeypatch):
@@ -72,7 +81,8 @@ def test_checkpoints_come_back_and_failed_writes_leave_the_last_one(tmp_path, mo
 
 def objective(*options):
     required = ["--data-dir", "unused", "--exp-dir", "unused"]
-    return objectives.make_objective(train.get_parser().parse_args([*required, *options]), make_tokens())
+    args = train.get_parser().parse_args([*required, *options])
+    return objectives.make_objective(args, make_tokens(), texts=["one two", "six seven"])
 
 
 def batch():
@@ -86,6 +96,7 @@ def batch():
     "options",
     [
         ("--loss", "ctc"),
+        ("--loss", "mmi"),
         ("--loss", "mwer", "--lattice", "log-probs"),
         ("--loss", "mwer", "--lattice", "log-probs", "--risk", "token", "--ctc-weight", "0.1"),
     ],
@@ -93,7 +104,8 @@ def batch():
 def test_objectives_have_gradients_through_every_topology(topology, options):
     log_probs, lengths, targets = batch()
     terms = objective("--topology", topology, *options)(log_probs, lengths, targets)
-    terms["loss"].backward()
+    assert terms["loss"].shape == (2,)
+    terms["loss"].sum().backward()
     assert torch.isfinite(log_probs.grad).all()
     assert log_probs.grad.abs().sum() > 0
     assert (log_probs.grad[1, 20:] == 0).all()
@@ -110,8 +122,61 @@ def test_mwer_over_a_k2_lattice_is_that_from_log_probs_up_to_pruning_and_samplin
         loss = objective("--loss", "mwer", "--lattice", lattice, "--num-paths", "400", "--topology", topology)
         torch.manual_seed(0)
         log_probs = (3 * torch.randn(1, 8, 20)).log_softmax(-1).requires_grad_()
-        means.append(sum(float(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"]) for _ in range(4)) / 4)
+        means.append(sum(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"].item() for _ in range(4)) / 4)
     assert means[0] == pytest.approx(means[1], abs=0.15)
+
+
+def training_loss(*options):
+    required = ["--data-dir", "unused", "--exp-dir", "unused", "--lattice", "log-probs"]
+    args = train.get_parser().parse_args([*required, *options])
+    return TrainingLoss(args, make_tokens(), ["one two", "six seven"], torch.Generator().manual_seed(0))
+
+
+def test_stages_take_turns_and_layers_add_their_ctc():
+    log_probs, lengths, targets = batch()
+    loss = training_loss("--stages", "ctc:0", "mmi:2", "mwer:5", "--intermediate-layers", "1", "--topology", "minimal")
+    outputs = [log_probs, log_probs.detach() * 1.0]
+    for step, name in ((0, "ctc"), (1, "ctc"), (2, "mmi"), (4, "mmi"), (5, "mwer"), (99, "mwer")):
+        terms = loss(outputs, lengths, targets, step)
+        assert set(terms) == {"loss", name, "ctc_at_1"}
+        torch.testing.assert_close(terms["loss"], terms[name] + 0.3 * terms["ctc_at_1"])
+    inner = objective("--loss", "ctc", "--topology", "minimal")(outputs[1], lengths, targets)["loss"]
+    torch.testing.assert_close(terms["ctc_at_1"], inner)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stages", "ctc:1"], "expected ascending steps, the first 0"),
+        (["--stages", "ctc:0", "mwer:9", "mmi:5"], "expected ascending steps"),
+        (["--stages", "ctc:0", "ctc:5"], "expected each loss once"),
+        (["--stages", "ctc"], "stages has 'ctc', expected LOSS:STEP"),
+        (["--stages", "smbr:0"], "stages has 'smbr:0'"),
+        (["--intermediate-layers", "1", "--intermediate-ctc-weight", "0"], "expected above 0 with layers"),
+    ],
+)
+def test_bad_stages(options, message):
+    with pytest.raises(ValueError, match=message):
+        training_loss(*options)
+
+
+def test_what_no_alignment_fits_is_named_and_left_out(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", open("/dev/null", "w"))  # noqa: SIM115, PTH123 (progress bars)
+    cuts = data.load_cuts(data_dir, "train")
+    for entry in cuts:
+        if entry.id.endswith("-0000"):
+            entry.supervisions[0].text = "three " * 30
+    monkeypatch.setattr(train, "load_cuts", lambda folder, split: cuts if split == "train" else dev)
+    dev = data.load_cuts(data_dir, "dev")
+    tiny = ["--channels", "8", "--num-blocks", "1", "--num-epochs", "1", "--num-train-parts", "1", "--num-threads", "1"]
+    train.train(train.get_parser().parse_args(["--data-dir", str(data_dir), "--exp-dir", str(tmp_path), *tiny]))
+    lines = (tmp_path / "left-out.txt").read_text(encoding="utf-8").splitlines()
+    named = [name for line in lines for name in line.partition("no alignment fits: ")[2].split(", ")]
+    too_long = [entry.id for entry in cuts if entry.id.endswith("-0000")]
+    assert sorted(named) == sorted(too_long)
+    (entry,) = json.loads((tmp_path / "curves.json").read_text(encoding="utf-8"))
+    assert entry["num_left_out"] == len(too_long) > 0
+    assert 0 < entry["loss"] < 1000
 
 
 def test_rate_warms_up_then_decays_or_halves():
@@ -148,7 +213,11 @@ def test_prepare_train_fine_tune_decode(tmp_path, recordings, monkeypatch):
     assert [entry["epoch"] for entry in curves] == [0, 1, 2]
     assert curves[0]["dev_wer"] == pytest.approx(ctc["dev_wer"])
     command = ["--data-dir", str(data_dir), "--checkpoint", str(tmp_path / "mwer" / "best.pt")]
-    wer = decode.decode(decode.get_parser().parse_args([*command, "--output-dir", str(tmp_path / "decode")]))
+    wer = decode.decode(
+        decode.get_parser().parse_args(
+            [*command, "--output-dir", str(tmp_path / "decode"), "--methods", "lexicon", "greedy", "letter-lm"]
+        )
+    )
     assert set(wer) == {"test", "test_held_out"}
     assert wer["test_held_out"]["lexicon"]["words"] == 120
     assert len((tmp_path / "decode" / "hyps-test-greedy.txt").read_text(encoding="utf-8").splitlines()) > 10

@@ -50,3 +50,13 @@ def test_paired_bootstrap_of_equal_systems_is_zero_and_of_a_clear_win_is_sure():
     assert clear["relative"] == pytest.approx(100 / 3)
     assert clear["relative_low"] < 100 / 3 < clear["relative_high"]
     assert clear["probability_of_improvement"] == 1
+
+
+def test_confusions_are_counted_by_what_was_said_and_heard():
+    references = ["one two three", "two two", "six"]
+    hypotheses = [["one", "to", "three"], ["to", "two", "nine"], []]
+    assert scoring.confusions(references, hypotheses) == [
+        ("two", "to", 2),
+        (scoring.NOTHING, "nine", 1),
+        ("six", scoring.NOTHING, 1),
+    ]

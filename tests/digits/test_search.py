@@ -10,6 +10,7 @@ import search
 from lexicon import WORDS, labels_to_words, make_tokens, read_tokens, spell, text_to_labels, write_tokens
 
 import topologies
+from wfst_losses import LanguageModel
 
 
 def collapse(labels, topology):
@@ -101,3 +102,20 @@ def test_tokens_and_spellings_go_there_and_back(tmp_path):
     (tmp_path / "tokens.txt").write_text("<blk> 0\na 2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="expected the labels 0 to 1"):
         read_tokens(tmp_path / "tokens.txt")
+
+
+@pytest.mark.parametrize("topology", ["correct", "minimal"])
+@pytest.mark.parametrize("scale", [0.0, 0.7, 3.0])
+def test_a_token_language_model_weighs_the_best_path(topology, scale):
+    tokens = ["<blk>", "a", "b", "c"]
+    model = LanguageModel.from_counts([[1, 1, 2], [1], [3, 1, 1]], num_labels=4, order=1)
+    graph = search.language_model_graph(topology, tokens, model, scale)
+    rng = np.random.default_rng(1)
+    log_probs = np.log(rng.dirichlet(np.ones(4), size=(6, 4))).astype(np.float32)
+    found = search.best_paths(graph, log_probs, np.full(6, 4))
+    sequences = list(itertools.product(range(4), repeat=4))
+    written_by = [collapse(labels, topology) for labels in sequences]
+    of_model = scale * model.sequence_scores([np.array(w, dtype=np.int64) for w in written_by]).numpy()
+    for row, written in zip(log_probs, found, strict=True):
+        scores = row[np.arange(4), np.array(sequences)].sum(axis=1) + of_model
+        assert tuple(written) == written_by[int(scores.argmax())]

@@ -50,8 +50,8 @@ def train_loader(
 
 
 def eval_loader(cuts: CutSet, max_duration: float = 400.0) -> DataLoader[dict[str, Any]]:
-    """Batches in the manifest's order."""
-    sampler = SimpleCutSampler(cuts, max_duration=max_duration, shuffle=False)
+    """Batches in the manifest's order: all of them, whatever other processes there are."""
+    sampler = SimpleCutSampler(cuts, max_duration=max_duration, shuffle=False, world_size=1, rank=0)
     return DataLoader(K2SpeechRecognitionDataset(return_cuts=True), sampler=sampler, batch_size=None)
 
 
@@ -60,3 +60,8 @@ def unpack(batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, list[str]
     supervisions = batch["supervisions"]
     ids = [cut.id for cut in supervisions["cut"]]
     return batch["inputs"], supervisions["num_frames"].long(), list(supervisions["text"]), ids
+
+
+def is_duplicate(cut_id: str) -> bool:
+    """Tell whether lhotse made this cut of another so that every process has one: it says so in the name."""
+    return "_dup" in cut_id

@@ -1,20 +1,31 @@
-"""What train.py minimises: CTC, or expected errors over a k2 lattice or from log-probs."""
+"""What train.py minimises: CTC, MMI, or expected errors over a k2 lattice or from log-probs."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
+from lexicon import text_to_labels
 from torch import Tensor
 
 import topologies
-from wfst_losses import RandomPaths, TokenErrors, WordErrors, ctc_loss, lattice_mwer_loss, mwer_loss
+from wfst_losses import (
+    LanguageModel,
+    RandomPaths,
+    TokenErrors,
+    WordErrors,
+    ctc_loss,
+    lattice_mwer_loss,
+    mmi_loss,
+    mwer_loss,
+)
 
 Objective = Callable[[Tensor, Tensor, list[list[int]]], dict[str, Tensor]]
-"""(log_probs (B, T, V), lengths (B,), targets) -> terms summed over utterances; ``loss`` is the one to minimise."""
+"""(log_probs (B, T, V), lengths (B,), targets) -> terms, ``(B,)`` each; ``loss`` is the one to minimise."""
 
+LOSSES = ("ctc", "mmi", "mwer")
 SEARCH_BEAM = 20.0
 OUTPUT_BEAM = 8.0
 MAX_ACTIVE_STATES = 10_000
@@ -25,14 +36,28 @@ def has_k2() -> bool:
     return importlib.util.find_spec("k2") is not None
 
 
-def make_objective(args: argparse.Namespace, tokens: list[str]) -> Objective:
-    """Return the objective that the command line asks for; random draws repeat with ``args.seed``."""
+def make_objective(
+    args: argparse.Namespace,
+    tokens: list[str],
+    *,
+    texts: Iterable[str] = (),
+    generator: torch.Generator | None = None,
+    loss: str | None = None,
+) -> Objective:
+    """Return the objective that the command line asks for; random draws repeat with ``args.seed``.
+
+    ``texts`` are the training texts, which MMI counts its bigrams in; ``loss`` stands in for ``args.loss``.
+    """
     ctc = CTCObjective(args.topology)
-    if args.loss == "ctc":
+    loss = loss or args.loss
+    if loss == "ctc":
         return ctc
+    if loss == "mmi":
+        sequences = [text_to_labels(text, tokens) for text in texts]
+        return MMIObjective(args.topology, LanguageModel.from_counts(sequences, len(tokens), args.lm_order))
     use_k2 = has_k2() if args.lattice == "auto" else args.lattice == "k2"
     risk = WordErrors(tokens=tokens) if args.risk == "word" else TokenErrors()
-    generator = torch.Generator().manual_seed(args.seed)
+    generator = generator if generator is not None else torch.Generator().manual_seed(args.seed)
     options = {
         "sampler": RandomPaths(num_paths=args.num_paths),
         "risk": risk,
@@ -56,9 +81,21 @@ class CTCObjective:
         self.topology = topology
 
     def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
-        """Utterances too short for their text are left out of the sum."""
-        loss = ctc_loss(log_probs, targets, lengths, topology=self.topology, reduction="sum")
+        """Utterances too short for their text are +inf."""
+        loss = ctc_loss(log_probs, targets, lengths, topology=self.topology)
         return {"loss": loss, "ctc": loss.detach()}
+
+
+class MMIObjective:
+    """MMI against all letter sequences, weighed by a language model of the training texts, in nats."""
+
+    def __init__(self, topology: str, language_model: LanguageModel) -> None:
+        self.topology, self.language_model = topology, language_model
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Utterances too short for their text are +inf."""
+        loss = mmi_loss(log_probs, targets, lengths, topology=self.topology, language_model=self.language_model)
+        return {"loss": loss, "mmi": loss.detach()}
 
 
 class EmissionMWERObjective:
@@ -68,10 +105,8 @@ class EmissionMWERObjective:
         self.topology, self.options = topology, options
 
     def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
-        """Return expected errors, summed."""
-        loss = mwer_loss(
-            log_probs, targets, lengths, topology=self.topology, baseline="none", reduction="sum", **self.options
-        )
+        """Return expected errors."""
+        loss = mwer_loss(log_probs, targets, lengths, topology=self.topology, baseline="none", **self.options)
         return {"loss": loss, "mwer": loss.detach()}
 
 
@@ -88,7 +123,7 @@ class LatticeMWERObjective:
         self.graph = k2.arc_sort(to_k2(graph))
 
     def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
-        """Return expected errors, summed; k2 wants the utterances longest first, which the sampler sees to."""
+        """Return expected errors; k2 wants the utterances longest first, which the sampler sees to."""
         segments = torch.zeros(len(lengths), 3, dtype=torch.int32)
         segments[:, 0] = torch.arange(len(lengths))
         segments[:, 2] = lengths.cpu()
@@ -96,7 +131,7 @@ class LatticeMWERObjective:
         lattice = self.k2.intersect_dense_pruned(
             self.graph, dense, SEARCH_BEAM, OUTPUT_BEAM, min_active_states=30, max_active_states=MAX_ACTIVE_STATES
         )
-        loss = lattice_mwer_loss(lattice, targets, **self.options)
+        loss = lattice_mwer_loss(lattice, targets, reduction="none", **self.options)
         return {"loss": loss, "mwer": loss.detach()}
 
 

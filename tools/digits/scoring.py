@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,15 @@ def errors_by_word(reference: Sequence[str], hypothesis: Sequence[str]) -> list[
         if expected != got and charged:
             charged[max(0, position)] += 1
     return charged
+
+
+def confusions(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> list[tuple[str, str, int]]:
+    """Return what was said, what was heard instead and how often, most frequent first; `NOTHING` for neither."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        pairs = kaldialign.align(reference.split(), list(hypothesis), NOTHING)
+        counts.update((expected, got) for expected, got in pairs if expected != got)
+    return [(*pair, number) for pair, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def errors_by_recording(

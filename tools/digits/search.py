@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from lexicon import WORDS, spell
 
 import topologies
 from topologies import EPSILON, Graph, GraphBatch
+from wfst_losses import LanguageModel
 
 
 def lexicon_graph(tokens: list[str]) -> Graph:
@@ -35,6 +38,14 @@ def search_graph(topology: str, tokens: list[str], *, lexicon: bool) -> Graph:
     if not lexicon:
         return graph
     return topologies.compose(graph, GraphBatch.from_graphs([lexicon_graph(tokens)])).graph(0)
+
+
+def language_model_graph(topology: str, tokens: list[str], model: LanguageModel, scale: float) -> Graph:
+    """Return the topology weighed by a token language model, to search for tokens; back-off is free, as in icefall."""
+    arcs = model.graph("epsilon")
+    scaled = dataclasses.replace(arcs, score=arcs.score * scale, final_score=arcs.final_score * scale)
+    graph = topologies.build(topology, len(tokens)).graph()
+    return topologies.without_epsilons(topologies.compose(graph, GraphBatch.from_graphs([scaled])).graph(0))
 
 
 def best_paths(graph: Graph, log_probs: np.ndarray, lengths: np.ndarray) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""The command line: ``wfst-losses list | doctor | inspect | compile``."""
+"""The command line: ``wfst-losses list | doctor | inspect | compile | check-manifest``."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from wfst_losses import __version__
+from wfst_losses.cli.check_manifest_command import check_manifest_command
 from wfst_losses.cli.compile_command import compile_command
 from wfst_losses.cli.doctor_command import doctor_command
 from wfst_losses.cli.inspect_command import inspect_command
@@ -34,7 +35,7 @@ class _Commands(click.Group):
     cls=_Commands,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[list_command, doctor_command, inspect_command, compile_command],
+    commands=[list_command, doctor_command, inspect_command, compile_command, check_manifest_command],
 )
 @click.version_option(__version__, prog_name=_PROGRAM)
 def commands() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from wfst_losses.validation import check_choice, check_count, check_number
+from wfst_losses.integrations.segments import cut_segments
+from wfst_losses.validation import check_choice, check_count, check_lengths, check_number, check_scores
 
 ORIGINS = ("recording", "cut", "supervision")
 """What times may count from: lhotse's own alignments count from the recording's start."""
@@ -31,6 +32,80 @@ class KeywordWindows(NamedTuple):
     windows: torch.Tensor
     window_frames: int
     offset_frames: int
+
+
+class LossArguments(NamedTuple):
+    """What the losses take of a batch with S supervisions, in the batch's order: ``ctc_loss(*arguments[:3])``.
+
+    Attributes:
+        log_probs: ``(S, T, V)``, the network's output over each supervision.
+        targets: S lists of labels.
+        input_lengths: ``(S,)`` int64, output frames.
+        cut_ids: of each supervision; None where the dataset returns no cuts.
+    """
+
+    log_probs: torch.Tensor
+    targets: list[list[int]]
+    input_lengths: torch.Tensor
+    cut_ids: list[str] | None
+
+
+def loss_arguments(
+    batch: Mapping[str, Any],
+    log_probs: torch.Tensor,
+    texts_to_ids: Callable[[list[str]], Sequence[Sequence[int]]],
+    *,
+    subsampling_factor: int = 1,
+    output_lengths: Any = None,
+) -> LossArguments:
+    """A ``K2SpeechRecognitionDataset``'s batch and the network's output for it as arguments of the losses.
+
+    Several supervisions in one cut become utterances of their own. Nothing is sorted: no loss here asks for it.
+
+    A supervision of n frames from frame s on has ``n // subsampling_factor`` output frames from
+    ``s // subsampling_factor`` on, as in icefall's ``encode_supervisions``; up to ``subsampling_factor - 1`` beyond
+    the output's end are left out. Where the network tells its ``output_lengths``, those hold instead: the supervision
+    ends at ``ceil((s + n) / subsampling_factor)``, at the latest where its sequence does.
+
+    Args:
+        batch: with "supervisions": "text", "sequence_idx", "start_frame", "num_frames" and perhaps "cut".
+        log_probs: ``(B, T, V)``, one row per cut of the batch.
+        texts_to_ids: labels of each text, such as ``sentencepiece_processor.encode`` or a graph compiler's method.
+        subsampling_factor: feature frames per output frame.
+        output_lengths: ``(B,)`` frames that the network wrote of each cut.
+
+    Raises:
+        ValueError: naming the argument, the index, what was expected and what came.
+
+    >>> frames = {"sequence_idx": torch.arange(2), "start_frame": torch.zeros(2), "num_frames": torch.tensor([9, 6])}
+    >>> batch = {"supervisions": {"text": ["ab", "b"], **frames}}
+    >>> arguments = loss_arguments(batch, torch.zeros(2, 4, 3), lambda texts: [[1, 2], [2]], subsampling_factor=2)
+    >>> arguments.targets, arguments.input_lengths
+    ([[1, 2], [2]], tensor([4, 3]))
+    """
+    log_probs = check_scores("log_probs", log_probs)
+    check_count("subsampling_factor", subsampling_factor)
+    supervisions = batch.get("supervisions")
+    missing = {"text", "sequence_idx", "start_frame", "num_frames"} - set(supervisions or ())
+    if supervisions is None or missing:
+        raise ValueError(f"batch has no {', '.join(sorted(missing))} of supervisions; expected a K2 dataset's batch")
+    texts = list(supervisions["text"])
+    columns = [torch.as_tensor(supervisions[name]) for name in ("sequence_idx", "start_frame", "num_frames")]
+    sequence, first, frames = (column.cpu().long() for column in columns)
+    start = torch.div(first, subsampling_factor, rounding_mode="floor")
+    length = torch.div(frames, subsampling_factor, rounding_mode="floor")
+    if output_lengths is not None:
+        written = torch.from_numpy(check_lengths("output_lengths", output_lengths, *log_probs.shape[:2]))
+        end = -torch.div(-(first + frames), subsampling_factor, rounding_mode="floor")
+        length = (torch.minimum(end, written[sequence]) - start).clamp(min=0)
+    segments = torch.stack([sequence, start, length], dim=1)
+    utterances, input_lengths = cut_segments(log_probs, segments, allow_truncate=subsampling_factor - 1)
+    targets = [list(map(int, labels)) for labels in texts_to_ids(texts)]
+    if len(targets) != len(texts):
+        raise ValueError(f"texts_to_ids gave {len(targets)} label sequences for {len(texts)} texts, expected as many")
+    cuts = supervisions.get("cut")
+    cut_ids = None if cuts is None else [cut.id for cut in cuts]
+    return LossArguments(utterances, targets, torch.from_numpy(input_lengths), cut_ids)
 
 
 class _Word(NamedTuple):
