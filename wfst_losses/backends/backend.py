@@ -41,7 +41,7 @@ class AbstractBackend(abc.ABC):
         """
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
     ) -> torch.Tensor:
         """``(B,)`` `total_scores` of one graph that all utterances share: MMI's denominator.
 
@@ -49,6 +49,8 @@ class AbstractBackend(abc.ABC):
             graph: a batch of one.
             emissions: of ``B`` utterances.
             scores: of the graph's arcs and final states in place of its own, differentiable too.
+            memory: "low" keeps sums of about sqrt(T) frames only, where the backend knows how, and computes the rest
+                twice.
         """
         if scores is not None:
             from wfst_losses.backends.reference import ReferenceBackend

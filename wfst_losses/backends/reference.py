@@ -26,7 +26,7 @@ class ReferenceBackend(AbstractBackend):
         return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
     ) -> torch.Tensor:
         """As many copies of the graph as utterances."""
         graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device

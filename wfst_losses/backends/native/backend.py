@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.backends.backend import AbstractBackend, GraphScores
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
@@ -37,6 +37,16 @@ class NativeBackend(AbstractBackend):
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
         )
         return result
+
+    def shared_total_scores(
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
+    ) -> torch.Tensor:
+        """The graph is laid out once, and run for several utterances at a time."""
+        if not emissions.is_finite:
+            return ReferenceBackend().shared_total_scores(graph, emissions, scores)
+        from wfst_losses.backends.native import shared_function
+
+        return shared_function.total_scores(graph, emissions, scores, memory)
 
     def sample_paths(
         self,

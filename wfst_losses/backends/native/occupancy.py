@@ -82,3 +82,34 @@ def write_gradient(
                     place = begins[graph] + frame * (last - first)
                     for column in range(last - first):
                         row[bands.columns[first + column]] += coefficients[graph] * blocks[place + column]
+
+
+@compiled
+def write_shared_gradient(
+    begin: int,
+    end: int,
+    inputs: Inputs,
+    occupancies: Scores,
+    coefficients: Floats,
+    is_logits: bool,
+    gradient: Scores,
+) -> None:
+    """The whole ``gradient[b]`` of utterances ``begin..end-1``: ``coefficient (occupancy - softmax)``.
+
+    ``occupancies`` are ``(B, T, V)``, 0 in frames that are not live; the softmax is there for logits only.
+    """
+    for utterance in range(begin, end):
+        coefficient = gradient.dtype.type(coefficients[utterance])
+        for frame in range(inputs.scores.shape[1]):
+            row = gradient[utterance, frame]
+            if coefficient == 0.0 or frame >= inputs.lengths[utterance]:
+                row[:] = 0.0
+                continue
+            occupancy = occupancies[utterance, frame]
+            if is_logits:
+                write_softmax(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], -coefficient, row)
+                for label in range(len(row)):
+                    row[label] += coefficient * occupancy[label]
+            else:
+                for label in range(len(row)):
+                    row[label] = coefficient * occupancy[label]

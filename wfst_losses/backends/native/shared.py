@@ -1,0 +1,233 @@
+"""Sums over one graph that all utterances share: in lanes, with the fewest bits that will do for each utterance."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from topologies import GraphBatch
+from wfst_losses.backends.native import shared_lanes, shared_logs, shared_rows
+from wfst_losses.backends.native.inputs import Inputs
+from wfst_losses.backends.native.shared_rows import SharedRows
+from wfst_losses.compiled import lanes
+from wfst_losses.compiled.threads import run_in_parallel
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Precision:
+    """How lanes are run.
+
+    Attributes:
+        name: of the path.
+        dtype: of the sums.
+        widest: lanes at once.
+        floor: what no forward sum is let below.
+        max_growth: of any sum from one frame to the next, so that all that can vanish lies far below the floor.
+        tolerance: on the difference of the totals, nats, and per frame.
+    """
+
+    name: str
+    dtype: Any
+    widest: int
+    floor: float
+    max_growth: float
+    tolerance: float
+    tolerance_per_frame: float
+
+
+SINGLE = _Precision("float32, scaled", np.float32, 16, 2.0**-100, 2.0**20, 1e-5, 2e-8)
+DOUBLE = _Precision("float64, scaled", np.float64, 8, 2.0**-900, 2.0**100, 1e-10, 1e-14)
+LOGARITHMS = "float64, logarithms"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What the sums of a batch are.
+
+    Attributes:
+        totals: ``(B,)`` float64, nats.
+        occupancies: ``(B, T, V)`` posteriors of labels, 0 in frames that are not live; without rows if not asked for.
+        arc_occupancies, final_occupancies: ``(A, B)`` and ``(Q, B)`` of the graph's own arcs and states.
+        paths: ``(B,)`` how each total was found.
+    """
+
+    totals: Floats
+    occupancies: Floats
+    arc_occupancies: Floats
+    final_occupancies: Floats
+    paths: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Sums over ``graph`` with the given scores, in nats, of its arcs and final states."""
+
+    graph: GraphBatch
+    inputs: Inputs
+    arc_scores: Floats
+    final_scores: Floats
+    needs_occupancy: bool
+    needs_arcs: bool
+    is_low_memory: bool
+
+    def block(self, num_frames: int) -> int:
+        """Frames whose sums are kept at a time."""
+        return max(1, math.isqrt(num_frames - 1) + 1) if self.is_low_memory and num_frames else max(1, num_frames)
+
+
+def run(request: Request) -> Results:
+    """Sums of all utterances, each alone: neither the others nor the number of threads make a difference."""
+    rows, inputs, graph = shared_rows.lay_out(request.graph), request.inputs, request.graph
+    num_utterances = len(inputs.lengths)
+    shape = inputs.scores.shape if request.needs_occupancy else (num_utterances, 0, 0)
+    arc_shape = (len(rows.entering.origin), num_utterances), (len(rows.origin), num_utterances)
+    results = Results(
+        np.full(num_utterances, np.nan),
+        np.zeros(shape, inputs.scores.dtype),
+        *(np.zeros(part if request.needs_arcs else (0, num_utterances)) for part in arc_shape),
+        [LOGARITHMS] * num_utterances,
+    )
+    left = np.arange(num_utterances)
+    is_single = inputs.scores.dtype == np.float32 and not request.needs_arcs
+    for precision in (SINGLE, DOUBLE) if is_single else (DOUBLE,):
+        if len(left):
+            left = _run_lanes(request, rows, precision, left, results)
+    if len(left):
+        _run_logarithms(request, rows, left, results)
+    return dataclasses.replace(
+        results,
+        arc_occupancies=_of_graph(results.arc_occupancies, rows.entering.origin, graph.num_arcs),
+        final_occupancies=_of_graph(results.final_occupancies, rows.origin, graph.num_states),
+    )
+
+
+def _of_graph(occupancies: Floats, origin: Ints, count: int) -> Floats:
+    """Rows in the graph's own order, doors left out."""
+    if not len(occupancies):
+        return occupancies
+    ordered = np.zeros((count, occupancies.shape[1]))
+    ordered[origin[origin >= 0]] = occupancies[origin >= 0]
+    return ordered
+
+
+def _run_lanes(
+    request: Request, rows: SharedRows, precision: _Precision, utterances: Ints, results: Results
+) -> Ints:
+    """Run the given utterances; returns those for which this precision does not do."""
+    weights = shared_rows.weigh(rows, request.arc_scores, request.final_scores, precision.dtype)
+    if not _growth(rows, weights) <= precision.max_growth:
+        return utterances
+    lengths = request.inputs.lengths[utterances]
+    order = np.argsort(lengths, kind="stable")
+    width = _width(len(utterances), precision.widest)
+    num_tiles = -(-len(utterances) // width)
+    members = np.full(num_tiles * width, -1)
+    members[: len(order)] = utterances[order]
+    members = members.reshape(num_tiles, width)
+    tile_lengths = np.where(members >= 0, request.inputs.lengths[members], -1)
+    totals = np.full((2, len(request.inputs.lengths)), np.nan)
+
+    def work(begin: int, end: int) -> None:
+        for tile in range(begin, end):
+            _run_tile(request, rows, weights, precision, members[tile], tile_lengths[tile], totals, results)
+
+    run_in_parallel(work, tile_lengths.max(axis=1) + 1)
+    difference = np.abs(totals[0] - totals[1])[utterances]
+    agrees = difference <= precision.tolerance + precision.tolerance_per_frame * lengths
+    for utterance in utterances[agrees].tolist():
+        results.totals[utterance] = totals[0, utterance]
+        results.paths[utterance] = precision.name
+    return utterances[~agrees]
+
+
+def _width(num_utterances: int, widest: int) -> int:
+    """Lanes per tile: all that the machine takes, but tiles enough for all threads; 1, 8 or 16."""
+    wanted = max(8, -(-num_utterances // torch.get_num_threads()))
+    return 1 if num_utterances == 1 else min(16 if wanted > 8 else 8, widest)
+
+
+def _growth(rows: SharedRows, weights: shared_rows.Weights) -> float:
+    """The most by which a sum can exceed the largest of the frame before, forwards and backwards."""
+    return shared_lanes.growth(rows, weights)
+
+
+def _run_tile(
+    request: Request,
+    rows: SharedRows,
+    weights: shared_rows.Weights,
+    precision: _Precision,
+    members: Ints,
+    lengths: Ints,
+    totals: Floats,
+    results: Results,
+) -> None:
+    width, num_frames = len(members), int(lengths.max())
+    num_states, num_columns, num_reading = len(rows.origin), len(rows.columns), int(rows.column_splits[-1])
+    block = request.block(num_frames)
+    num_blocks = max(1, -(-num_frames // block))
+
+    def room(*shape: int) -> Floats:
+        return np.empty(math.prod(shape), precision.dtype)
+
+    work = shared_lanes.Work(
+        previous=room(num_states, width),
+        current=room(num_states, width),
+        emissions=room(num_columns, width),
+        shares=room(num_columns, width),
+        arrivals=room(request.needs_occupancy * min(block, num_frames), num_reading, width),
+        checkpoints=room(request.needs_occupancy * (num_blocks - 1), num_states, width),
+        checkpoint_scales=np.empty((num_blocks, width), precision.dtype),
+        peaks=room(num_frames, width),
+        scale=np.ones(width, precision.dtype),
+        row=room(num_columns),
+    )
+    num_arcs = len(rows.entering.origin) * request.needs_arcs
+    arc_work = shared_lanes.ArcWork(
+        request.needs_arcs,
+        np.zeros(num_arcs * width, precision.dtype),
+        np.zeros(num_states * width * request.needs_arcs, precision.dtype),
+        room(num_states * request.needs_arcs, width),
+    )
+    tile = shared_lanes.Tile(np.maximum(members, 0), lengths)
+    shared_lanes.sums(
+        rows, weights, lanes.width_of(width), tile, request.inputs, precision.floor, num_frames, block,
+        request.needs_occupancy, work, arc_work, results.occupancies, totals,
+    )  # fmt: skip
+    if request.needs_arcs:
+        used = members >= 0
+        results.arc_occupancies[:, members[used]] = arc_work.arcs.reshape(-1, width)[:, used]
+        results.final_occupancies[:, members[used]] = arc_work.finals.reshape(-1, width)[:, used]
+
+
+def _run_logarithms(request: Request, rows: SharedRows, utterances: Ints, results: Results) -> None:
+    arcs = np.append(request.arc_scores, 0.0).astype(np.float64)
+    finals = np.append(request.final_scores, -np.inf).astype(np.float64)
+    weights = shared_logs.LogWeights(arcs[rows.entering.origin], arcs[rows.leaving.origin], finals[rows.origin])
+    nothing = np.empty((0, 0), request.inputs.scores.dtype)
+
+    def work(begin: int, end: int) -> None:
+        for utterance in utterances[begin:end].tolist():
+            occupancies = shared_logs.ArcOccupancies(
+                request.needs_arcs,
+                np.zeros(len(results.arc_occupancies)),
+                np.zeros(len(results.final_occupancies)),
+            )
+            occupancy = results.occupancies[utterance] if request.needs_occupancy else nothing
+            # Lanes that did not do have left theirs.
+            occupancy[:] = 0.0
+            results.totals[utterance] = shared_logs.sums(
+                rows, weights, request.inputs, utterance, request.block(int(request.inputs.lengths[utterance])),
+                request.needs_occupancy, occupancies, occupancy,
+            )  # fmt: skip
+            results.arc_occupancies[:, utterance] = occupancies.arcs
+            results.final_occupancies[:, utterance] = occupancies.finals
+
+    run_in_parallel(work, request.inputs.lengths[utterances] + 1)
