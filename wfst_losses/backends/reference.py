@@ -26,7 +26,11 @@ class ReferenceBackend(AbstractBackend):
         return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
+        self,
+        graph: GraphBatch,
+        emissions: Emissions,
+        scores: GraphScores | None = None,
+        memory: str = "full",  # noqa: ARG002 (for backends that know how)
     ) -> torch.Tensor:
         """As many copies of the graph as utterances."""
         graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device

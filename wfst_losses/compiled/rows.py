@@ -16,6 +16,7 @@ Scores = npt.NDArray[Any]
 
 @compiled_reduction
 def row_peak(row: Scores) -> float:
+    """The largest number of a row that is not empty."""
     peak = row[0]
     for label in range(len(row)):
         if row[label] > peak:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)

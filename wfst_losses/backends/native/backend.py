@@ -27,6 +27,7 @@ class NativeBackend(AbstractBackend):
     """
 
     name = "native"
+    prefers_factored = True
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Sums and occupancies now; the backward pass writes each gradient row once."""

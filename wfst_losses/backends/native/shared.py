@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.native import shared_lanes, shared_logs, shared_rows
+from wfst_losses.backends.native import shared_lanes, shared_logs, shared_rows, shared_steps
 from wfst_losses.backends.native.inputs import Inputs
+from wfst_losses.backends.native.shared_lanes import Tile
 from wfst_losses.backends.native.shared_rows import SharedRows
-from wfst_losses.compiled import lanes
+from wfst_losses.backends.native.shared_steps import ArcWork, Work
+from wfst_losses.compiled.lanes import NUM_LANES
 from wfst_losses.compiled.threads import run_in_parallel
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -28,7 +29,6 @@ class _Precision:
     Attributes:
         name: of the path.
         dtype: of the sums.
-        widest: lanes at once.
         floor: what no forward sum is let below.
         max_growth: of any sum from one frame to the next, so that all that can vanish lies far below the floor.
         tolerance: on the difference of the totals, nats, and per frame.
@@ -36,15 +36,14 @@ class _Precision:
 
     name: str
     dtype: Any
-    widest: int
     floor: float
     max_growth: float
     tolerance: float
     tolerance_per_frame: float
 
 
-SINGLE = _Precision("float32, scaled", np.float32, 16, 2.0**-100, 2.0**20, 1e-5, 2e-8)
-DOUBLE = _Precision("float64, scaled", np.float64, 8, 2.0**-900, 2.0**100, 1e-10, 1e-14)
+SINGLE = _Precision("float32, scaled", np.float32, 2.0**-100, 2.0**20, 1e-5, 2e-8)
+DOUBLE = _Precision("float64, scaled", np.float64, 2.0**-900, 2.0**100, 1e-10, 1e-14)
 LOGARITHMS = "float64, logarithms"
 
 
@@ -88,11 +87,11 @@ def run(request: Request) -> Results:
     rows, inputs, graph = shared_rows.lay_out(request.graph), request.inputs, request.graph
     num_utterances = len(inputs.lengths)
     shape = inputs.scores.shape if request.needs_occupancy else (num_utterances, 0, 0)
-    arc_shape = (len(rows.entering.origin), num_utterances), (len(rows.origin), num_utterances)
     results = Results(
         np.full(num_utterances, np.nan),
         np.zeros(shape, inputs.scores.dtype),
-        *(np.zeros(part if request.needs_arcs else (0, num_utterances)) for part in arc_shape),
+        np.zeros((len(rows.entering.origin) * request.needs_arcs, num_utterances)),
+        np.zeros((len(rows.origin) * request.needs_arcs, num_utterances)),
         [LOGARITHMS] * num_utterances,
     )
     left = np.arange(num_utterances)
@@ -118,20 +117,15 @@ def _of_graph(occupancies: Floats, origin: Ints, count: int) -> Floats:
     return ordered
 
 
-def _run_lanes(
-    request: Request, rows: SharedRows, precision: _Precision, utterances: Ints, results: Results
-) -> Ints:
+def _run_lanes(request: Request, rows: SharedRows, precision: _Precision, utterances: Ints, results: Results) -> Ints:
     """Run the given utterances; returns those for which this precision does not do."""
     weights = shared_rows.weigh(rows, request.arc_scores, request.final_scores, precision.dtype)
-    if not _growth(rows, weights) <= precision.max_growth:
+    if not shared_steps.growth(rows, weights) <= precision.max_growth:
         return utterances
     lengths = request.inputs.lengths[utterances]
     order = np.argsort(lengths, kind="stable")
-    width = _width(len(utterances), precision.widest)
-    num_tiles = -(-len(utterances) // width)
-    members = np.full(num_tiles * width, -1)
-    members[: len(order)] = utterances[order]
-    members = members.reshape(num_tiles, width)
+    members = np.full((-(-len(utterances) // NUM_LANES), NUM_LANES), -1)
+    members.reshape(-1)[: len(order)] = utterances[order]
     tile_lengths = np.where(members >= 0, request.inputs.lengths[members], -1)
     totals = np.full((2, len(request.inputs.lengths)), np.nan)
 
@@ -145,18 +139,8 @@ def _run_lanes(
     for utterance in utterances[agrees].tolist():
         results.totals[utterance] = totals[0, utterance]
         results.paths[utterance] = precision.name
-    return utterances[~agrees]
-
-
-def _width(num_utterances: int, widest: int) -> int:
-    """Lanes per tile: all that the machine takes, but tiles enough for all threads; 1, 8 or 16."""
-    wanted = max(8, -(-num_utterances // torch.get_num_threads()))
-    return 1 if num_utterances == 1 else min(16 if wanted > 8 else 8, widest)
-
-
-def _growth(rows: SharedRows, weights: shared_rows.Weights) -> float:
-    """The most by which a sum can exceed the largest of the frame before, forwards and backwards."""
-    return shared_lanes.growth(rows, weights)
+    left: Ints = utterances[~agrees]
+    return left
 
 
 def _run_tile(
@@ -169,42 +153,62 @@ def _run_tile(
     totals: Floats,
     results: Results,
 ) -> None:
-    width, num_frames = len(members), int(lengths.max())
-    num_states, num_columns, num_reading = len(rows.origin), len(rows.columns), int(rows.column_splits[-1])
+    num_frames = int(lengths.max())
     block = request.block(num_frames)
-    num_blocks = max(1, -(-num_frames // block))
+    model, (work, arc_work) = (rows, weights), _work(request, rows, precision, num_frames)
+    tile = Tile(np.maximum(members, 0), lengths)
+    upper, lower, offsets = np.zeros((2, NUM_LANES)), np.zeros(NUM_LANES), np.zeros(NUM_LANES)
+    shared_lanes.read_peaks(tile, request.inputs, work, offsets)
+    shared_steps.begin(rows, weights, precision.floor, work.previous)
+
+    def forward(first: int, keep: bool, totals: Floats) -> None:
+        last = min(num_frames, first + block)
+        shared_lanes.forward(model, tile, request.inputs, precision.floor, first, last, keep, work, totals)
+
+    starts = list(range(0, max(1, num_frames), block))
+    checkpoints = []
+    for first in starts:
+        checkpoints.append((work.previous.copy(), work.scale.copy()))
+        forward(first, request.needs_occupancy and first == starts[-1], upper)
+    work.previous[:] = 0.0
+    for first in reversed(starts):
+        if request.needs_occupancy and first != starts[-1]:
+            ahead = work.previous.copy()
+            work.previous[:], work.scale[:] = checkpoints.pop()
+            forward(first, True, np.zeros_like(upper))
+            work.previous[:] = ahead
+        else:
+            checkpoints.pop()
+        last = min(num_frames, first + block)
+        shared_lanes.backward(model, tile, request.inputs, first, last, work, arc_work, lower, results.occupancies)
+    shared_lanes.finish(rows, weights, tile, work, arc_work, lower)
+    used = members >= 0
+    totals[:, members[used]] = (np.stack([upper[0], lower]) * math.log(2.0) + offsets)[:, used]
+    if request.needs_arcs:
+        results.arc_occupancies[:, members[used]] = arc_work.arcs.reshape(-1, NUM_LANES)[:, used]
+        results.final_occupancies[:, members[used]] = arc_work.finals.reshape(-1, NUM_LANES)[:, used]
+
+
+def _work(request: Request, rows: SharedRows, precision: _Precision, num_frames: int) -> tuple[Work, ArcWork]:
+    num_states, num_columns, num_reading = len(rows.origin), len(rows.columns), int(rows.column_splits[-1])
+    num_kept = min(request.block(num_frames), num_frames) if request.needs_occupancy else 0
 
     def room(*shape: int) -> Floats:
-        return np.empty(math.prod(shape), precision.dtype)
+        return np.empty(math.prod(shape) * NUM_LANES, precision.dtype)
 
-    work = shared_lanes.Work(
-        previous=room(num_states, width),
-        current=room(num_states, width),
-        emissions=room(num_columns, width),
-        shares=room(num_columns, width),
-        arrivals=room(request.needs_occupancy * min(block, num_frames), num_reading, width),
-        checkpoints=room(request.needs_occupancy * (num_blocks - 1), num_states, width),
-        checkpoint_scales=np.empty((num_blocks, width), precision.dtype),
-        peaks=room(num_frames, width),
-        scale=np.ones(width, precision.dtype),
-        row=room(num_columns),
+    work = Work(
+        previous=room(num_states),
+        current=room(num_states),
+        emissions=room(num_columns),
+        shares=room(num_columns),
+        arrivals=room(num_kept, num_reading),
+        peaks=room(num_frames),
+        scale=np.ones(NUM_LANES, precision.dtype),
+        row=np.empty(num_columns, precision.dtype),
     )
-    num_arcs = len(rows.entering.origin) * request.needs_arcs
-    arc_work = shared_lanes.ArcWork(
-        request.needs_arcs,
-        np.zeros(num_arcs * width, precision.dtype),
-        np.zeros(num_states * width * request.needs_arcs, precision.dtype),
-        room(num_states * request.needs_arcs, width),
-    )
-    tile = shared_lanes.Tile(np.maximum(members, 0), lengths)
-    shared_lanes.sums(
-        rows, weights, lanes.width_of(width), tile, request.inputs, precision.floor, num_frames, block,
-        request.needs_occupancy, work, arc_work, results.occupancies, totals,
-    )  # fmt: skip
-    if request.needs_arcs:
-        used = members >= 0
-        results.arc_occupancies[:, members[used]] = arc_work.arcs.reshape(-1, width)[:, used]
-        results.final_occupancies[:, members[used]] = arc_work.finals.reshape(-1, width)[:, used]
+    sizes = (len(rows.entering.origin), num_states, num_states)
+    sums = (np.zeros(size * NUM_LANES * request.needs_arcs, precision.dtype) for size in sizes)
+    return work, ArcWork(request.needs_arcs, *sums)
 
 
 def _run_logarithms(request: Request, rows: SharedRows, utterances: Ints, results: Results) -> None:

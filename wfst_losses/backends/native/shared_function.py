@@ -75,9 +75,7 @@ class _SharedSums(torch.autograd.Function):
             )
             gradient = torch.from_numpy(values).to(like.device, like.dtype)
         of_scores = (
-            torch.from_numpy(part @ coefficients).to(score.device, score.dtype) if needed else None
-            for part, score, needed in zip(
-                (results.arc_occupancies, results.final_occupancies), score_likes, ctx.needs_input_grad[1:3], strict=True
-            )
+            torch.from_numpy(occupancy @ coefficients).to(score.device, score.dtype) if occupancy.size else None
+            for occupancy, score in zip((results.arc_occupancies, results.final_occupancies), score_likes, strict=True)
         )
         return gradient, *of_scores, None, None, None

@@ -43,7 +43,7 @@ def _sum_row(arcs: Arcs, scores: Floats, state: int, table: Floats, more: float)
     for arc in range(begin, end):
         peak = max(peak, scores[arc] + table[arcs.places[arc]])
     if not -np.inf < peak < np.inf:
-        return peak  # type: ignore[no-any-return]
+        return peak
     total = exp64(more - peak)
     for arc in range(begin, end):
         total += exp64(scores[arc] + table[arcs.places[arc]] - peak)
@@ -185,9 +185,7 @@ def sums(
 
 
 @compiled
-def _look_back(
-    rows: SharedRows, inputs: Inputs, utterance: int, frame: int, rest: Floats, ahead: Floats
-) -> None:
+def _look_back(rows: SharedRows, inputs: Inputs, utterance: int, frame: int, rest: Floats, ahead: Floats) -> None:
     """What lies ahead of the frame before, less its largest."""
     log_sum, peak = inputs.log_sums[utterance, frame], -np.inf
     for column in range(len(rows.columns)):

@@ -118,6 +118,7 @@ def weigh(rows: SharedRows, arc_scores: Floats, final_scores: Floats, dtype: Any
     arcs, finals = np.append(arc_scores, 0.0), np.append(final_scores, -np.inf)
     with np.errstate(over="ignore"):
         return Weights(
-            *(np.exp(arcs[part.origin]).astype(dtype) for part in (rows.entering, rows.leaving)),
+            np.exp(arcs[rows.entering.origin]).astype(dtype),
+            np.exp(arcs[rows.leaving.origin]).astype(dtype),
             np.exp(finals[rows.origin]).astype(dtype),
         )
