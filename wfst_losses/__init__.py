@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import TokenErrors, WordErrors
+    from wfst_losses.runs import Run, recorded_runs
     from wfst_losses.samplers import Exhaustive, RandomPaths
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ _MODULES = {
     "MWERLoss": "modules",
     "MemoryLimitError": "memory_limit",
     "RandomPaths": "samplers",
+    "Run": "runs",
     "SmoothedMaxPoolingLoss": "modules",
     "TokenErrors": "risks",
     "WordErrors": "risks",
@@ -52,6 +54,7 @@ _MODULES = {
     "lattice_mwer_loss": "losses.lattice_mwer",
     "mmi_loss": "losses.mmi",
     "mwer_loss": "losses.mwer",
+    "recorded_runs": "runs",
     "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
 }
 
@@ -86,6 +89,7 @@ __all__ = [
     "MWERLoss",
     "MemoryLimitError",
     "RandomPaths",
+    "Run",
     "SmoothedMaxPoolingLoss",
     "TokenErrors",
     "WordErrors",
@@ -96,5 +100,6 @@ __all__ = [
     "lattice_mwer_loss",
     "mmi_loss",
     "mwer_loss",
+    "recorded_runs",
     "smoothed_max_pooling_loss",
 ]

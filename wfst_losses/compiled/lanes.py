@@ -90,6 +90,34 @@ def store(_context: Any, array: Any, place: Any, value: Any) -> Any:
 
 
 @_operation
+def load_from(_context: Any, array: Any, index: Any) -> Any:
+    """The numbers from ``index`` on of a flat array."""
+    lanes = Lanes(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_pointer_to(context, builder, signature, arguments, lanes), align=_bytes(lanes))
+
+    return lanes(array, index), generate
+
+
+@_operation
+def store_from(_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """Put ``value`` where ``index`` begins."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], _pointer_to(context, builder, signature, arguments, value), align=_bytes(value))
+        return context.get_dummy_value()
+
+    return types.none(array, index, value), generate
+
+
+def _pointer_to(context: Any, builder: Any, signature: Any, arguments: Any, lanes: Lanes) -> Any:
+    index = context.cast(builder, arguments[1], signature.args[1], types.int64)
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    return builder.bitcast(builder.gep(data, [index]), _vector(lanes).as_pointer())
+
+
+@_operation
 def spread(_context: Any, number: Any) -> Any:
     """The same number in all lanes."""
     lanes = Lanes(number)

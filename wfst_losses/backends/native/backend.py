@@ -16,6 +16,10 @@ from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.runs import note
+
+_BY_BLOCK = "float64, a power of two per state and block of frames"
+_BY_STATE = "float64, a power of two per state and frame"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +99,7 @@ class _Sums(torch.autograd.Function):
             ),
             np.diff(layout.state_splits) * (frames + 1),
         )
+        note("native", "graph per utterance", (_BY_STATE if slow else _BY_BLOCK for slow in by_state.tolist()))
         ctx.kept = (layout, given, occupancies, utterances, totals, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores)

@@ -14,7 +14,7 @@ give the total again. Where a condition fails, the caller takes `state_sums`.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_reduction
 from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
+from wfst_losses.compiled.lanes import NUM_LANES, add, load_from, multiply, multiply_add, spread, store, store_from
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -34,6 +35,26 @@ _MAX_STEP = 80
 _MAX_RAISE = 60
 _NOTHING = -(2**40)
 _TOLERANCE = 1e-6
+
+
+class Room(NamedTuple):
+    """Memory for any one of several graphs: emissions of all frames, and what arrives with them, flat."""
+
+    emissions: Floats
+    arrivals: Floats
+
+
+@compiled
+def room_for(bands: Bands, begin: int, end: int, inputs: Inputs, utterances: Ints, needs_occupancy: bool) -> Room:
+    """Room for each of graphs ``begin..end-1``: taken anew for every graph, pages would cost as much as the sums."""
+    num_emissions, num_arrivals = 0, 0
+    for graph in range(begin, end):
+        num_frames = inputs.lengths[utterances[graph]]
+        num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
+        kept = num_frames + 1 if needs_occupancy else 2
+        num_emissions = max(num_emissions, num_frames * num_states)
+        num_arrivals = max(num_arrivals, kept * (num_states + 2 * bands.margins[graph]))
+    return Room(np.empty(num_emissions), np.empty(num_arrivals))
 
 
 @compiled
@@ -51,16 +72,20 @@ def applies(bands: Bands, graph: int) -> bool:
 
 
 @compiled
-def sums(bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupancy: bool, occupancy: Scores) -> float:
+def sums(
+    bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupancy: bool, room: Room, occupancy: Scores
+) -> float:
     """The log-sum of one graph, and with ``needs_occupancy`` its ``(frames, columns)`` occupancies; NaN: not exact."""
     num_frames, margin = inputs.lengths[utterance], bands.margins[graph]
     num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
-    emissions = np.empty((num_frames, num_states))
+    emissions = room.emissions[: num_frames * num_states].reshape((num_frames, num_states))
     if not _read_emissions(bands, graph, inputs, utterance, emissions):
         return np.nan
     # Row t + 1 holds what arrived with frame t, a margin of zeros before and after it.
-    kept = num_frames + 1 if needs_occupancy else 2
-    alpha = np.zeros((kept, num_states + 2 * margin))
+    kept, stride = num_frames + 1 if needs_occupancy else 2, num_states + 2 * margin
+    alpha = room.arrivals[: kept * stride].reshape((kept, stride))
+    alpha[:, :margin] = 0.0
+    alpha[:, margin + num_states :] = 0.0
     exponents = np.full((num_frames // _BLOCK_FRAMES + 2, num_states), _NOTHING)
     total, exponent = _forward(bands, graph, emissions, alpha, exponents)
     if total == 0.0:
@@ -176,10 +201,10 @@ def _factors(diagonals: Diagonals, graph: int, exponents: Ints, factors: Floats)
     first = diagonals.splits[graph]
     for diagonal in range(first, diagonals.splits[graph + 1]):
         weights, origin, result, low = _aligned(diagonals, diagonal, exponents)
-        begin = diagonals.begins[diagonal] + low
+        begin, place = diagonals.begins[diagonal] + low, (diagonal - first) * len(exponents)
         mantissas = diagonals.mantissas[begin : begin + len(weights)]
-        factors[diagonal - first] = 0.0
-        row = factors[diagonal - first, low : low + len(weights)]
+        factors[place : place + len(exponents)] = 0.0
+        row = factors[place + low : place + low + len(weights)]
         for state in range(len(weights)):
             # An absent arc's exponent is below all others.
             row[state] = mantissas[state] * power_of_two(weights[state] + origin[state] - result[state])
@@ -187,32 +212,54 @@ def _factors(diagonals: Diagonals, graph: int, exponents: Ints, factors: Floats)
 
 @compiled
 def _step(
-    diagonals: Diagonals,
-    graph: int,
-    factors: Floats,
-    margin: int,
-    num_states: int,
-    origin: Floats,
-    result: Floats,
-    keep: bool,
+    offsets: Ints, factors: Floats, num_states: int, origin: Floats, origin_at: int, result: Floats, result_at: int
 ) -> None:
-    """``result[s] = sum_d factor_d[s] origin[s - offset_d]``, beside what is there with ``keep``."""
-    first, here = diagonals.splits[graph], np.uint64(margin)
-    if not keep and first == diagonals.splits[graph + 1]:
-        result[:] = 0.0
-    for diagonal in range(first, diagonals.splits[graph + 1]):
-        there, factor = np.uint64(margin - diagonals.offsets[diagonal]), factors[diagonal - first]
-        if keep or diagonal > first:
-            for state in range(np.uint64(num_states)):
-                result[here + state] += factor[state] * origin[there + state]
-        else:
-            for state in range(np.uint64(num_states)):
-                result[here + state] = factor[state] * origin[there + state]
+    """``result[s] = sum_d factor_d[s] origin[s - offset_d]`` from flat arrays, places counted from state 0."""
+    for first in range(0, num_states, NUM_LANES):
+        value = spread(0.0)
+        for diagonal in range(len(offsets)):
+            there = origin_at - offsets[diagonal] + first
+            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
+        store_from(result, result_at + first, value)
 
 
 @compiled
-def _num_diagonals(diagonals: Diagonals, graph: int) -> int:
-    return int(diagonals.splits[graph + 1] - diagonals.splits[graph])
+def _step_and_multiply(
+    offsets: Ints,
+    factors: Floats,
+    num_states: int,
+    origin: Floats,
+    origin_at: int,
+    more: Floats,
+    more_at: int,
+    result: Floats,
+    result_at: int,
+) -> None:
+    """`_step`, each sum times ``more[s]``."""
+    for first in range(0, num_states, NUM_LANES):
+        value = spread(0.0)
+        for diagonal in range(len(offsets)):
+            there = origin_at - offsets[diagonal] + first
+            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
+        store_from(result, result_at + first, multiply(value, load_from(more, more_at + first)))
+
+
+@compiled
+def _close(
+    offsets: Ints, factors: Floats, num_states: int, origin: Floats, origin_at: int, result: Floats, margin: int
+) -> None:
+    """``result[s] = origin[s] + sum_d factor_d[s] origin[s - offset_d]``."""
+    for first in range(0, num_states, NUM_LANES):
+        value = load_from(origin, origin_at + first)
+        for diagonal in range(len(offsets)):
+            there = origin_at - offsets[diagonal] + first
+            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
+        store_from(result, margin + first, value)
+
+
+@compiled
+def _offsets(diagonals: Diagonals, graph: int) -> Ints:
+    return diagonals.offsets[diagonals.splits[graph] : diagonals.splits[graph + 1]]
 
 
 @compiled
@@ -220,40 +267,45 @@ def _forward(bands: Bands, graph: int, emissions: Floats, alpha: Floats, exponen
     """Fill ``alpha`` and each block's exponents; the total as a number and a power of two, NaN where not exact."""
     num_frames, num_states = emissions.shape
     margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    factors = np.empty((_num_diagonals(bands.reading, graph), num_states))
-    virtual_factors = np.empty((_num_diagonals(bands.virtual, graph), num_states))
-    here = np.uint64(margin)
-    settled, closed = np.zeros(alpha.shape[1]), np.zeros(alpha.shape[1])
-    current = settled
-    current[margin + bands.starts[graph]] = 1.0
+    offsets, virtual_offsets = _offsets(bands.reading, graph), _offsets(bands.virtual, graph)
+    factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
+    flat, stride, shares = alpha.reshape(-1), alpha.shape[1], emissions.reshape(-1)
+    settled, closed = np.zeros(stride), np.zeros(stride)
+    settled[margin + bands.starts[graph]] = 1.0
     before = np.full(num_states, _NOTHING)
     before[bands.starts[graph]] = 0
-    after = exponents[0]
+    at = 0
     for frame in range(num_frames + 1):
-        block = frame // _BLOCK_FRAMES
-        if frame % _BLOCK_FRAMES == 0:
+        is_first = frame % _BLOCK_FRAMES == 0
+        if is_first:
             # Row `frame` is the last of the block before: scale a copy, the backward pass will read the row.
-            settled[:] = current
-            current = settled
-            after = exponents[block]
-            if not _settle(bands.reading, bands.virtual, graph, True, margin, current, before, after):
+            if frame > 0:
+                settled[:] = flat[at - margin : at - margin + stride]
+            after = exponents[frame // _BLOCK_FRAMES]
+            if not _settle(bands.reading, bands.virtual, graph, True, margin, settled, before, after):
                 return np.nan, 0
             _factors(bands.reading, graph, after, factors)
             _factors(bands.virtual, graph, after, virtual_factors)
-            before = after
+            before[:] = after
         if has_virtual:
-            closed[:] = current
-            _step(bands.virtual, graph, virtual_factors, margin, num_states, current, closed, True)
-            current = closed
+            if is_first:
+                _close(virtual_offsets, virtual_factors, num_states, settled, margin, closed, margin)
+            else:
+                _close(virtual_offsets, virtual_factors, num_states, flat, at, closed, margin)
         if frame == num_frames:
             break
-        row = alpha[(frame + 1) % len(alpha)]
-        _step(bands.reading, graph, factors, margin, num_states, current, row, False)
-        emission = emissions[frame]
-        for state in range(np.uint64(num_states)):
-            row[here + state] *= emission[state]
-        current = row
-    return final_sum(bands, low, current[margin : margin + num_states], before)
+        place, here = frame * num_states, ((frame + 1) % len(alpha)) * stride + margin
+        if has_virtual:
+            _step_and_multiply(offsets, factors, num_states, closed, margin, shares, place, flat, here)
+        elif is_first:
+            _step_and_multiply(offsets, factors, num_states, settled, margin, shares, place, flat, here)
+        else:
+            _step_and_multiply(offsets, factors, num_states, flat, at, shares, place, flat, here)
+        at = here
+    last = closed if has_virtual else settled
+    if not has_virtual and num_frames % _BLOCK_FRAMES != 0:
+        last = flat[at - margin : at - margin + stride]
+    return final_sum(bands, low, last[margin : margin + num_states], before)
 
 
 @compiled
@@ -270,10 +322,10 @@ def _backward(
     """Occupancies of the graph's columns at each frame; False where a frame's sum is not the total."""
     num_frames, num_states = emissions.shape
     margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    factors = np.empty((_num_diagonals(bands.reading_back, graph), num_states))
-    virtual_factors = np.empty((_num_diagonals(bands.virtual_back, graph), num_states))
-    here = np.uint64(margin)
-    rest, other = np.zeros(alpha.shape[1]), np.zeros(alpha.shape[1])
+    offsets, virtual_offsets = _offsets(bands.reading_back, graph), _offsets(bands.virtual_back, graph)
+    factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
+    flat, stride, flat_emissions = alpha.reshape(-1), alpha.shape[1], emissions.reshape(-1)
+    rest, other = np.zeros(stride), np.zeros(stride)
     before, after = np.full(num_states, _NOTHING), np.full(num_states, _NOTHING)
     shares, scale = np.empty(num_states), np.empty(num_states)
     for state in range(num_states):
@@ -291,20 +343,50 @@ def _backward(
             for state in range(num_states):
                 scale[state] = power_of_two(min(forward_exponents[state] + after[state] - total_exponent, 1000))
         if has_virtual:
-            other[:] = rest
-            _step(bands.virtual_back, graph, virtual_factors, margin, num_states, rest, other, True)
+            _close(virtual_offsets, virtual_factors, num_states, rest, margin, other, margin)
             rest, other = other, rest
-        row = alpha[frame + 1]
-        frame_total = 0.0
-        for state in range(np.uint64(num_states)):
-            shares[state] = row[here + state] * rest[here + state] * scale[state]
-            frame_total += shares[state]
+        frame_total = _share_out(
+            num_states,
+            flat,
+            (frame + 1) * stride + margin,
+            rest,
+            margin,
+            flat_emissions,
+            frame * num_states,
+            scale,
+            shares,
+        )
         if not abs(frame_total - total) <= _TOLERANCE * total:
             return False
-        add_up(bands, graph, shares, 1.0 / frame_total, occupancy[frame])
-        emission = emissions[frame]
-        for state in range(np.uint64(num_states)):
-            rest[here + state] *= emission[state]
-        _step(bands.reading_back, graph, factors, margin, num_states, rest, other, False)
+        add_up(bands, graph, shares, 1.0 / frame_total, occupancy, frame)
+        _step(offsets, factors, num_states, rest, margin, other, margin)
         rest, other = other, rest
     return True
+
+
+@compiled
+def _share_out(
+    num_states: int,
+    alpha: Floats,
+    alpha_at: int,
+    rest: Floats,
+    margin: int,
+    emissions: Floats,
+    emissions_at: int,
+    scale: Floats,
+    shares: Floats,
+) -> float:
+    """Unnormalised posteriors of the states at one frame and their sum; ``rest`` times the emissions."""
+    total = spread(0.0)
+    for first in range(0, num_states, NUM_LANES):
+        value = load_from(rest, margin + first)
+        share = multiply(multiply(load_from(alpha, alpha_at + first), value), load_from(scale, first))
+        store_from(shares, first, share)
+        total = add(total, share)
+        store_from(rest, margin + first, multiply(value, load_from(emissions, emissions_at + first)))
+    lanes = np.empty(NUM_LANES)
+    store(lanes, 0, total)
+    result = 0.0
+    for lane in range(NUM_LANES):
+        result += lanes[lane]
+    return result

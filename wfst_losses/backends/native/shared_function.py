@@ -15,6 +15,7 @@ from wfst_losses.backends.native.occupancy import write_shared_gradient
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
+from wfst_losses.runs import note
 
 
 def total_scores(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> torch.Tensor:
@@ -51,6 +52,7 @@ class _SharedSums(torch.autograd.Function):
                 is_low_memory=memory == "low",
             )
         )
+        note("native", "shared graph", results.paths)
         ctx.kept = (given, results, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores, arc_scores, final_scores)
