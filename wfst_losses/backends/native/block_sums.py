@@ -19,11 +19,12 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wfst_losses.backends.native.bands import Bands, Diagonals
+from wfst_losses.backends.native.bands import Bands
+from wfst_losses.backends.native.block_steps import NOTHING, find_factors, plan_of, settle
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_reduction
-from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
+from wfst_losses.compiled.floats import LOG2_E, power_of_two, split_power
 from wfst_losses.compiled.lanes import NUM_LANES, add, load_from, multiply, multiply_add, spread, store, store_from
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -31,9 +32,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 _BLOCK_FRAMES = 12
 _MAX_FALL = 80
-_MAX_STEP = 80
-_MAX_RAISE = 60
-_NOTHING = -(2**40)
 _TOLERANCE = 1e-6
 
 
@@ -53,7 +51,7 @@ def room_for(bands: Bands, begin: int, end: int, inputs: Inputs, utterances: Int
         num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
         kept = num_frames + 1 if needs_occupancy else 2
         num_emissions = max(num_emissions, num_frames * num_states)
-        num_arrivals = max(num_arrivals, kept * (num_states + 2 * bands.margins[graph]))
+        num_arrivals = max(num_arrivals, (kept + 2) * (num_states + 2 * bands.margins[graph]))
     return Room(np.empty(num_emissions), np.empty(num_arrivals))
 
 
@@ -78,21 +76,20 @@ def sums(
     """The log-sum of one graph, and with ``needs_occupancy`` its ``(frames, columns)`` occupancies; NaN: not exact."""
     num_frames, margin = inputs.lengths[utterance], bands.margins[graph]
     num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
-    emissions = room.emissions[: num_frames * num_states].reshape((num_frames, num_states))
-    if not _read_emissions(bands, graph, inputs, utterance, emissions):
+    if not _read_emissions(bands, graph, inputs, utterance, room.emissions):
         return np.nan
     # Row t + 1 holds what arrived with frame t, a margin of zeros before and after it.
     kept, stride = num_frames + 1 if needs_occupancy else 2, num_states + 2 * margin
-    alpha = room.arrivals[: kept * stride].reshape((kept, stride))
-    alpha[:, :margin] = 0.0
-    alpha[:, margin + num_states :] = 0.0
-    exponents = np.full((num_frames // _BLOCK_FRAMES + 2, num_states), _NOTHING)
-    total, exponent = _forward(bands, graph, emissions, alpha, exponents)
+    rows = room.arrivals[: (kept + 2) * stride].reshape((kept + 2, stride))
+    rows[:, :margin] = 0.0
+    rows[:, margin + num_states :] = 0.0
+    exponents = np.full((num_frames // _BLOCK_FRAMES + 2) * stride, NOTHING)
+    total, exponent = _forward(bands, graph, num_frames, kept, room, exponents)
     if total == 0.0:
         return -np.inf
     if not total < np.inf:
         return np.nan
-    if needs_occupancy and not _backward(bands, graph, emissions, alpha, exponents, total, exponent, occupancy):
+    if needs_occupancy and not _backward(bands, graph, num_frames, room, exponents, total, exponent, occupancy):
         return np.nan
     return math.log(total) + exponent / LOG2_E
 
@@ -100,18 +97,18 @@ def sums(
 @compiled
 def _read_emissions(bands: Bands, graph: int, inputs: Inputs, utterance: int, emissions: Floats) -> bool:
     """The probability of each state's label at each frame; False where one is out of range."""
-    low = bands.state_splits[graph]
-    num_frames, num_states = emissions.shape
+    low, num_frames = bands.state_splits[graph], inputs.lengths[utterance]
+    num_states = np.uint64(bands.state_splits[graph + 1] - low)
     labels = bands.labels[low : low + num_states]
-    for frame in range(num_frames):
-        row, log_sum, out = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], emissions[frame]
-        for state in range(np.uint64(num_states)):
-            out[state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
-        if not _in_range(out):
+    for frame in range(np.uint64(num_frames)):
+        row, log_sum, here = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], frame * num_states
+        for state in range(num_states):
+            emissions[here + state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
+        if not _in_range(emissions[here : here + num_states]):
             return False
-        for state in range(np.uint64(num_states)):
-            mantissa, exponent = split_power(out[state])
-            out[state] = mantissa * power_of_two(exponent)
+        for state in range(num_states):
+            mantissa, exponent = split_power(emissions[here + state])
+            emissions[here + state] = mantissa * power_of_two(exponent)
     return True
 
 
@@ -127,266 +124,138 @@ def _in_range(bits: Floats) -> bool:
 
 
 @compiled
-def _settle(
-    reading: Diagonals,
-    virtual: Diagonals,
-    graph: int,
-    onwards: bool,
-    margin: int,
-    row: Floats,
-    before: Ints,
-    after: Ints,
-) -> bool:
-    """Exponents for the next block into ``after``, and ``row`` scaled to them; False where one is raised too far."""
-    num_states, here = len(after), np.uint64(margin)
-    for state in range(np.uint64(num_states)):
-        value = row[here + state]
-        after[state] = before[state] + exponent_of(value) if value > 0.0 else _NOTHING
-    max_step = _MAX_STEP if virtual.splits[graph] == virtual.splits[graph + 1] else _MAX_STEP // 2
-    # Once all states are reached, arcs are rarely steep; looking is vectorised, raising is one state after another.
-    if _is_steep(reading, graph, max_step, after) or _is_steep(virtual, graph, max_step, after):
-        _raise(reading, virtual, graph, onwards, max_step, after)
-    largest = 0
-    for state in range(np.uint64(num_states)):
-        value = row[here + state]
-        raised = after[state] - before[state] - exponent_of(value)
-        largest = max(largest, raised if value > 0.0 else 0)
-        row[here + state] = value * power_of_two(before[state] - after[state]) if value > 0.0 else 0.0
-    return largest <= _MAX_RAISE
+def _forward(bands: Bands, graph: int, num_frames: int, kept: int, room: Room, exponents: Ints) -> tuple[float, int]:
+    """Fill the arrivals and each block's exponents; the total as a number and a power of two, NaN where not exact.
 
-
-@compiled
-def _is_steep(diagonals: Diagonals, graph: int, max_step: int, exponents: Ints) -> bool:
-    """Whether some arc multiplies by more than ``2^max_step``."""
-    largest = 4 * _NOTHING
-    for diagonal in range(diagonals.splits[graph], diagonals.splits[graph + 1]):
-        weights, origin, result, _ = _aligned(diagonals, diagonal, exponents)
-        for state in range(len(weights)):
-            largest = max(largest, weights[state] + origin[state] - result[state])
-    return largest > max_step
-
-
-@compiled
-def _aligned(diagonals: Diagonals, diagonal: int, exponents: Ints) -> tuple[Ints, Ints, Ints, int]:
-    """A diagonal's weights beside the exponents of the states it joins, and the first state it leads to."""
-    offset, num_states = diagonals.offsets[diagonal], len(exponents)
-    low, high, begin = max(0, offset), num_states + min(0, offset), diagonals.begins[diagonal]
-    return (
-        diagonals.exponents[begin + low : begin + high],
-        exponents[low - offset : high - offset],
-        exponents[low:high],
-        low,
-    )
-
-
-@compiled
-def _raise(reading: Diagonals, virtual: Diagonals, graph: int, onwards: bool, max_step: int, exponents: Ints) -> None:
-    """Raise exponents until no arc multiplies by more than ``2^max_step``."""
-    num_states = len(exponents)
-    for step in range(num_states):
-        state = step if onwards else num_states - 1 - step
-        exponent = exponents[state]
-        for diagonals in (reading, virtual):
-            for diagonal in range(diagonals.splits[graph], diagonals.splits[graph + 1]):
-                other = state - diagonals.offsets[diagonal]
-                if 0 <= other < num_states:
-                    weight = diagonals.exponents[diagonals.begins[diagonal] + state]
-                    exponent = max(exponent, exponents[other] + weight - max_step)
-        exponents[state] = exponent
-
-
-@compiled
-def _factors(diagonals: Diagonals, graph: int, exponents: Ints, factors: Floats) -> None:
-    """Weights between sums of the given exponents, a row per diagonal."""
-    first = diagonals.splits[graph]
-    for diagonal in range(first, diagonals.splits[graph + 1]):
-        weights, origin, result, low = _aligned(diagonals, diagonal, exponents)
-        begin, place = diagonals.begins[diagonal] + low, (diagonal - first) * len(exponents)
-        mantissas = diagonals.mantissas[begin : begin + len(weights)]
-        factors[place : place + len(exponents)] = 0.0
-        row = factors[place + low : place + low + len(weights)]
-        for state in range(len(weights)):
-            # An absent arc's exponent is below all others.
-            row[state] = mantissas[state] * power_of_two(weights[state] + origin[state] - result[state])
-
-
-@compiled
-def _step(
-    offsets: Ints, factors: Floats, num_states: int, origin: Floats, origin_at: int, result: Floats, result_at: int
-) -> None:
-    """``result[s] = sum_d factor_d[s] origin[s - offset_d]`` from flat arrays, places counted from state 0."""
-    for first in range(0, num_states, NUM_LANES):
-        value = spread(0.0)
-        for diagonal in range(len(offsets)):
-            there = origin_at - offsets[diagonal] + first
-            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
-        store_from(result, result_at + first, value)
-
-
-@compiled
-def _step_and_multiply(
-    offsets: Ints,
-    factors: Floats,
-    num_states: int,
-    origin: Floats,
-    origin_at: int,
-    more: Floats,
-    more_at: int,
-    result: Floats,
-    result_at: int,
-) -> None:
-    """`_step`, each sum times ``more[s]``."""
-    for first in range(0, num_states, NUM_LANES):
-        value = spread(0.0)
-        for diagonal in range(len(offsets)):
-            there = origin_at - offsets[diagonal] + first
-            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
-        store_from(result, result_at + first, multiply(value, load_from(more, more_at + first)))
-
-
-@compiled
-def _close(
-    offsets: Ints, factors: Floats, num_states: int, origin: Floats, origin_at: int, result: Floats, margin: int
-) -> None:
-    """``result[s] = origin[s] + sum_d factor_d[s] origin[s - offset_d]``."""
-    for first in range(0, num_states, NUM_LANES):
-        value = load_from(origin, origin_at + first)
-        for diagonal in range(len(offsets)):
-            there = origin_at - offsets[diagonal] + first
-            value = multiply_add(load_from(factors, diagonal * num_states + first), load_from(origin, there), value)
-        store_from(result, margin + first, value)
-
-
-@compiled
-def _offsets(diagonals: Diagonals, graph: int) -> Ints:
-    return diagonals.offsets[diagonals.splits[graph] : diagonals.splits[graph + 1]]
-
-
-@compiled
-def _forward(bands: Bands, graph: int, emissions: Floats, alpha: Floats, exponents: Ints) -> tuple[float, int]:
-    """Fill ``alpha`` and each block's exponents; the total as a number and a power of two, NaN where not exact."""
-    num_frames, num_states = emissions.shape
-    margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    offsets, virtual_offsets = _offsets(bands.reading, graph), _offsets(bands.virtual, graph)
+    Two rows after those that are kept hold the sums a block begins with and those with virtual arcs.
+    """
+    low, margin = bands.state_splits[graph], bands.margins[graph]
+    num_states = bands.state_splits[graph + 1] - low
+    stride = num_states + 2 * margin
+    reading, virtual = plan_of(bands.reading, graph, num_states), plan_of(bands.virtual, graph, num_states)
+    offsets, virtual_offsets = reading.offsets, virtual.offsets
     factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
-    flat, stride, shares = alpha.reshape(-1), alpha.shape[1], emissions.reshape(-1)
-    settled, closed = np.zeros(stride), np.zeros(stride)
-    settled[margin + bands.starts[graph]] = 1.0
-    before = np.full(num_states, _NOTHING)
-    before[bands.starts[graph]] = 0
-    at = 0
+    sums, emissions = room.arrivals, room.emissions
+    settled, closed = kept * stride + margin, (kept + 1) * stride + margin
+    sums[settled : settled + num_states] = 0.0
+    sums[settled + bands.starts[graph]] = 1.0
+    before, at = np.full(stride, NOTHING), settled
+    before[margin + bands.starts[graph]] = 0
     for frame in range(num_frames + 1):
-        is_first = frame % _BLOCK_FRAMES == 0
-        if is_first:
+        if frame % _BLOCK_FRAMES == 0:
             # Row `frame` is the last of the block before: scale a copy, the backward pass will read the row.
             if frame > 0:
-                settled[:] = flat[at - margin : at - margin + stride]
-            after = exponents[frame // _BLOCK_FRAMES]
-            if not _settle(bands.reading, bands.virtual, graph, True, margin, settled, before, after):
+                sums[settled : settled + num_states] = sums[at : at + num_states]
+            at, block = settled, frame // _BLOCK_FRAMES
+            after = exponents[block * stride : (block + 1) * stride]
+            if not settle(reading, virtual, True, margin, sums, at, before, after):
                 return np.nan, 0
-            _factors(bands.reading, graph, after, factors)
-            _factors(bands.virtual, graph, after, virtual_factors)
+            find_factors(reading, margin, after, factors)
+            find_factors(virtual, margin, after, virtual_factors)
             before[:] = after
-        if has_virtual:
-            if is_first:
-                _close(virtual_offsets, virtual_factors, num_states, settled, margin, closed, margin)
-            else:
-                _close(virtual_offsets, virtual_factors, num_states, flat, at, closed, margin)
+        if len(virtual_offsets) > 0:
+            for first in range(0, num_states, NUM_LANES):
+                value = load_from(sums, at + first)
+                for diagonal in range(len(virtual_offsets)):
+                    factor = load_from(virtual_factors, diagonal * num_states + first)
+                    value = multiply_add(factor, load_from(sums, at - virtual_offsets[diagonal] + first), value)
+                store_from(sums, closed + first, value)
+            at = closed
         if frame == num_frames:
             break
-        place, here = frame * num_states, ((frame + 1) % len(alpha)) * stride + margin
-        if has_virtual:
-            _step_and_multiply(offsets, factors, num_states, closed, margin, shares, place, flat, here)
-        elif is_first:
-            _step_and_multiply(offsets, factors, num_states, settled, margin, shares, place, flat, here)
-        else:
-            _step_and_multiply(offsets, factors, num_states, flat, at, shares, place, flat, here)
+        here, place = ((frame + 1) % kept) * stride + margin, frame * num_states
+        for first in range(0, num_states, NUM_LANES):
+            value = spread(0.0)
+            for diagonal in range(len(offsets)):
+                factor = load_from(factors, diagonal * num_states + first)
+                value = multiply_add(factor, load_from(sums, at - offsets[diagonal] + first), value)
+            store_from(sums, here + first, multiply(value, load_from(emissions, place + first)))
         at = here
-    last = closed if has_virtual else settled
-    if not has_virtual and num_frames % _BLOCK_FRAMES != 0:
-        last = flat[at - margin : at - margin + stride]
-    return final_sum(bands, low, last[margin : margin + num_states], before)
+    return final_sum(bands, low, sums[at : at + num_states], before[margin : margin + num_states])
+
+
+@compiled
+def _begin_at_ends(bands: Bands, low: int, margin: int, num_states: int, sums: Floats, exponents: Ints) -> None:
+    for state in range(num_states):
+        if bands.final_mantissas[low + state] > 0.0:
+            sums[margin + state] = bands.final_mantissas[low + state]
+            exponents[margin + state] = bands.final_exponents[low + state]
+
+
+@compiled
+def _join_scales(forwards: Ints, begin: int, backwards: Ints, margin: int, total_exponent: int, scale: Floats) -> None:
+    """What makes products of forward and backward sums shares of the total."""
+    here, there = np.uint64(margin), np.uint64(begin + margin)
+    for state in range(np.uint64(len(scale))):
+        power = forwards[there + state] + backwards[here + state] - total_exponent
+        scale[state] = power_of_two(min(power, 1000))
+
+
+@compiled
+def _sum_lanes(lanes: Floats) -> float:
+    total = 0.0
+    for lane in range(NUM_LANES):
+        total += lanes[lane]
+    return total
 
 
 @compiled
 def _backward(
     bands: Bands,
     graph: int,
-    emissions: Floats,
-    alpha: Floats,
+    num_frames: int,
+    room: Room,
     exponents: Ints,
     total: float,
     total_exponent: int,
     occupancy: Scores,
 ) -> bool:
     """Occupancies of the graph's columns at each frame; False where a frame's sum is not the total."""
-    num_frames, num_states = emissions.shape
-    margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    offsets, virtual_offsets = _offsets(bands.reading_back, graph), _offsets(bands.virtual_back, graph)
+    low, margin = bands.state_splits[graph], bands.margins[graph]
+    num_states = bands.state_splits[graph + 1] - low
+    stride = num_states + 2 * margin
+    reading, virtual = plan_of(bands.reading_back, graph, num_states), plan_of(bands.virtual_back, graph, num_states)
+    offsets, virtual_offsets = reading.offsets, virtual.offsets
     factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
-    flat, stride, flat_emissions = alpha.reshape(-1), alpha.shape[1], emissions.reshape(-1)
-    rest, other = np.zeros(stride), np.zeros(stride)
-    before, after = np.full(num_states, _NOTHING), np.full(num_states, _NOTHING)
+    arrivals, emissions = room.arrivals, room.emissions
+    sums, lanes = np.zeros(2 * stride), np.empty(NUM_LANES)
+    rest, other = margin, stride + margin
+    before, after = np.full(stride, NOTHING), np.full(stride, NOTHING)
     shares, scale = np.empty(num_states), np.empty(num_states)
-    for state in range(num_states):
-        if bands.final_mantissas[low + state] > 0.0:
-            rest[margin + state] = bands.final_mantissas[low + state]
-            before[state] = bands.final_exponents[low + state]
+    _begin_at_ends(bands, low, margin, num_states, sums, before)
     for frame in range(num_frames - 1, -1, -1):
         if frame == num_frames - 1 or (frame + 1) % _BLOCK_FRAMES == 0:
-            if not _settle(bands.reading_back, bands.virtual_back, graph, False, margin, rest, before, after):
+            if not settle(reading, virtual, False, margin, sums, rest, before, after):
                 return False
             before[:] = after
-            _factors(bands.reading_back, graph, after, factors)
-            _factors(bands.virtual_back, graph, after, virtual_factors)
-            forward_exponents = exponents[frame // _BLOCK_FRAMES]
-            for state in range(num_states):
-                scale[state] = power_of_two(min(forward_exponents[state] + after[state] - total_exponent, 1000))
-        if has_virtual:
-            _close(virtual_offsets, virtual_factors, num_states, rest, margin, other, margin)
+            find_factors(reading, margin, after, factors)
+            find_factors(virtual, margin, after, virtual_factors)
+            _join_scales(exponents, frame // _BLOCK_FRAMES * stride, after, margin, total_exponent, scale)
+        if len(virtual_offsets) > 0:
+            for first in range(0, num_states, NUM_LANES):
+                value = load_from(sums, rest + first)
+                for diagonal in range(len(virtual_offsets)):
+                    factor = load_from(virtual_factors, diagonal * num_states + first)
+                    value = multiply_add(factor, load_from(sums, rest - virtual_offsets[diagonal] + first), value)
+                store_from(sums, other + first, value)
             rest, other = other, rest
-        frame_total = _share_out(
-            num_states,
-            flat,
-            (frame + 1) * stride + margin,
-            rest,
-            margin,
-            flat_emissions,
-            frame * num_states,
-            scale,
-            shares,
-        )
+        arrived, place, frame_sums = (frame + 1) * stride + margin, frame * num_states, spread(0.0)
+        for first in range(0, num_states, NUM_LANES):
+            value = load_from(sums, rest + first)
+            share = multiply(multiply(load_from(arrivals, arrived + first), value), load_from(scale, first))
+            store_from(shares, first, share)
+            frame_sums = add(frame_sums, share)
+            store_from(sums, rest + first, multiply(value, load_from(emissions, place + first)))
+        store(lanes, 0, frame_sums)
+        frame_total = _sum_lanes(lanes)
         if not abs(frame_total - total) <= _TOLERANCE * total:
             return False
         add_up(bands, graph, shares, 1.0 / frame_total, occupancy, frame)
-        _step(offsets, factors, num_states, rest, margin, other, margin)
+        for first in range(0, num_states, NUM_LANES):
+            value = spread(0.0)
+            for diagonal in range(len(offsets)):
+                factor = load_from(factors, diagonal * num_states + first)
+                value = multiply_add(factor, load_from(sums, rest - offsets[diagonal] + first), value)
+            store_from(sums, other + first, value)
         rest, other = other, rest
     return True
-
-
-@compiled
-def _share_out(
-    num_states: int,
-    alpha: Floats,
-    alpha_at: int,
-    rest: Floats,
-    margin: int,
-    emissions: Floats,
-    emissions_at: int,
-    scale: Floats,
-    shares: Floats,
-) -> float:
-    """Unnormalised posteriors of the states at one frame and their sum; ``rest`` times the emissions."""
-    total = spread(0.0)
-    for first in range(0, num_states, NUM_LANES):
-        value = load_from(rest, margin + first)
-        share = multiply(multiply(load_from(alpha, alpha_at + first), value), load_from(scale, first))
-        store_from(shares, first, share)
-        total = add(total, share)
-        store_from(rest, margin + first, multiply(value, load_from(emissions, emissions_at + first)))
-    lanes = np.empty(NUM_LANES)
-    store(lanes, 0, total)
-    result = 0.0
-    for lane in range(NUM_LANES):
-        result += lanes[lane]
-    return result
