@@ -134,7 +134,9 @@ def _run_lanes(request: Request, rows: SharedRows, precision: _Precision, uttera
             _run_tile(request, rows, weights, precision, members[tile], tile_lengths[tile], totals, results)
 
     run_in_parallel(work, tile_lengths.max(axis=1) + 1)
-    difference = np.abs(totals[0] - totals[1])[utterances]
+    # Sums of nothing differ by NaN: they are for logarithms to find.
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(totals[0] - totals[1])[utterances]
     agrees = difference <= precision.tolerance + precision.tolerance_per_frame * lengths
     for utterance in utterances[agrees].tolist():
         results.totals[utterance] = totals[0, utterance]
