@@ -13,6 +13,7 @@ from __future__ import annotations
 from topologies.batch import GraphBatch
 from topologies.compact import CompactTopology
 from topologies.composition import Composition, compose, compose_graph, compose_targets
+from topologies.contraction import contracted, is_inner
 from topologies.correct import CorrectTopology
 from topologies.epsilon import without_epsilons
 from topologies.graph import EPSILON, Graph
@@ -53,5 +54,7 @@ __all__ = [
     "compose",
     "compose_graph",
     "compose_targets",
+    "contracted",
+    "is_inner",
     "without_epsilons",
 ]

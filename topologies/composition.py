@@ -32,12 +32,19 @@ def compose(left: Graph, right: GraphBatch) -> GraphBatch:
     return _Exploration(left, right).run().batch
 
 
-def compose_graph(left: Graph, right: Graph) -> Composition:
-    """`compose` with a single graph, and what each arc and state came from."""
+def compose_graph(left: Graph, right: Graph, *, num_real: int | None = None) -> Composition:
+    """`compose` with a single graph, and what each arc and state came from.
+
+    Args:
+        left, right: as in `compose`.
+        num_real: of ``left`` a topology's `factored` graph, the number of states of the topology's own graph. The
+            others only pass on to tokens and blank: ``right`` backs off before them, never in between.
+    """
     splits = np.array([0, right.num_states]), np.array([0, right.num_arcs])
     # The order that engines want of a batch is of no use to the search.
     columns = (right.source, right.destination, right.input_label, right.output_label, right.score, right.final_score)
-    return _Exploration(left, GraphBatch(*columns, np.array([right.start], dtype=np.int32), *splits)).run()
+    batch = GraphBatch(*columns, np.array([right.start], dtype=np.int32), *splits)
+    return _Exploration(left, batch, left.num_states if num_real is None else num_real).run()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,6 +55,7 @@ class Composition:
         batch: the composed graphs.
         left_arc, right_arc: ``(num_arcs,)`` the arcs that each arc joins; -1 for none on that side.
         left_state, right_state: ``(num_states,)`` the states that each state joins.
+        left_score: ``(num_arcs,)`` what the left side adds to each arc's score, float64.
     """
 
     batch: GraphBatch
@@ -55,13 +63,15 @@ class Composition:
     right_arc: npt.NDArray[np.int64]
     left_state: npt.NDArray[np.int64]
     right_state: npt.NDArray[np.int64]
+    left_score: npt.NDArray[np.float64]
 
 
 class _Exploration:
     """Breadth-first search over the pairs of states, one whole frontier at a time."""
 
-    def __init__(self, left: Graph, right: GraphBatch) -> None:
+    def __init__(self, left: Graph, right: GraphBatch, num_real: int | None = None) -> None:
         self.left, self.right = left, right
+        self.num_real = left.num_states if num_real is None else num_real
         num_outputs = 1 + max(int(left.output_label.max(initial=0)), int(right.input_label.max(initial=0)))
         self.num_keys_per_state = num_outputs + 1
         left_key = left.source.astype(np.int64) * self.num_keys_per_state + (left.output_label + 1)
@@ -70,6 +80,8 @@ class _Exploration:
         self.right_order = np.argsort(right.source, kind="stable")
         self.right_pointer = np.searchsorted(right.source[self.right_order], np.arange(right.num_states + 1))
         self.has_right_epsilons = bool(np.any(right.input_label == EPSILON))
+        has_inner = self.num_real < left.num_states
+        self.reach = _Reach(left, right, self.num_real, self.num_keys_per_state) if has_inner else None
         nothing = np.empty(0, dtype=np.int64)
         self.arcs: list[tuple[npt.NDArray[np.int64], ...]] = [(nothing, nothing, nothing, nothing)]
 
@@ -92,45 +104,48 @@ class _Exploration:
         source, destination, left_arc, right_arc = (np.concatenate(part) for part in zip(*self.arcs, strict=True))
         by_left, by_right = left_arc >= 0, right_arc >= 0
         zero = np.zeros(1, dtype=np.float32)
+        left_score = np.where(by_left, left.score[left_arc] if left.num_arcs else zero, zero)
         batch, arcs, states = finished(
             source,
             destination,
             np.where(by_left, left.input_label[left_arc] if left.num_arcs else EPSILON, EPSILON),
             np.where(by_right, right.output_label[right_arc] if right.num_arcs else EPSILON, EPSILON),
-            np.where(by_left, left.score[left_arc] if left.num_arcs else zero, zero)
-            + np.where(by_right, right.score[right_arc] if right.num_arcs else zero, zero),
+            left_score + np.where(by_right, right.score[right_arc] if right.num_arcs else zero, zero),
             left.final_score[left_state] + right.final_score[right_state],
             starts,
             right.graph_of_state[right_state],
         )
-        return Composition(batch, left_arc[arcs], right_arc[arcs], left_state[states], right_state[states])
+        return Composition(
+            batch, left_arc[arcs], right_arc[arcs], left_state[states], right_state[states],
+            left_score[arcs].astype(np.float64),
+        )  # fmt: skip
 
     def _expand(self, frontier: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
         """All arcs leaving the frontier: index into it, key of the destination, left arc and right arc or -1."""
         num_right = self.right.num_states
         pair, backed_off = frontier >> 1, (frontier & 1).astype(bool)
         left_state, right_state = np.divmod(pair, num_right)
-        index = np.arange(len(frontier))
 
-        free = index[~backed_off]
-        alone, left_arc = self._left_arcs(left_state[free] * self.num_keys_per_state)
-        alone = free[alone]
-        parts = [
-            (
-                alone,
-                (self.left.destination[left_arc].astype(np.int64) * num_right + right_state[alone]) * 2,
-                left_arc,
-                np.full(len(alone), -1),
+        alone, left_arc = self._left_arcs(left_state * self.num_keys_per_state)
+        inner = self.left.destination[left_arc] >= self.num_real
+        # Having backed off, one may go on only towards a token.
+        allowed = inner | ~backed_off[alone]
+        if self.reach is not None and inner.any():
+            allowed[inner] &= self.reach.finds(
+                self.left.destination[left_arc[inner]], right_state[alone[inner]], backed_off[alone[inner]]
             )
-        ]
+        alone, left_arc, inner = alone[allowed], left_arc[allowed], inner[allowed]
+        pair = self.left.destination[left_arc].astype(np.int64) * num_right + right_state[alone]
+        parts = [(alone, pair * 2 + backed_off[alone], left_arc, np.full(len(alone), -1))]
 
         rows, right_position = ranges(self.right_pointer[right_state], self.right_pointer[right_state + 1])
         right_arc = self.right_order[right_position]
         label = self.right.input_label[right_arc].astype(np.int64)
         if self.has_right_epsilons:
-            skips = label == EPSILON
+            skips = (label == EPSILON) & (left_state[rows] < self.num_real)
             skip_rows, skip_arc = rows[skips], right_arc[skips]
-            rows, right_arc, label = rows[~skips], right_arc[~skips], label[~skips]
+            listed = label != EPSILON
+            rows, right_arc, label = rows[listed], right_arc[listed], label[listed]
             destination = left_state[skip_rows] * num_right + self.right.destination[skip_arc]
             parts.append((skip_rows, destination * 2 + 1, np.full(len(skip_rows), -1), skip_arc))
         matched, left_arc = self._left_arcs(left_state[rows] * self.num_keys_per_state + label + 1)
@@ -144,6 +159,40 @@ class _Exploration:
         high = np.searchsorted(self.left_key, key, side="right")
         rows, position = ranges(low, high)
         return rows, self.left_order[position]
+
+
+class _Reach:
+    """Which of the states of ``left`` that only pass on lead to anything that ``right`` reads at a state of its own."""
+
+    def __init__(self, left: Graph, right: GraphBatch, num_real: int, num_keys: int) -> None:
+        self.num_keys = num_keys
+        reads = right.input_label != EPSILON
+        self.listed = np.unique(right.source[reads].astype(np.int64) * num_keys + right.input_label[reads])
+        # The least and the largest token that lies ahead: trees over the tokens have nothing in between but theirs.
+        self.low, self.high = np.full(left.num_states, num_keys), np.full(left.num_states, -1)
+        self.silent = np.zeros(left.num_states, dtype=bool)
+        inner = np.flatnonzero(left.source >= num_real)
+        source, destination, output = left.source[inner], left.destination[inner], left.output_label[inner]
+        writes, ends = output != EPSILON, left.input_label[inner] != EPSILON
+        np.minimum.at(self.low, source[writes], output[writes])
+        np.maximum.at(self.high, source[writes], output[writes])
+        self.silent[source[ends & ~writes]] = True
+        source, destination = source[~ends], destination[~ends]
+        while len(source):
+            before = self.low.sum() - self.high.sum() - self.silent.sum()
+            np.minimum.at(self.low, source, self.low[destination])
+            np.maximum.at(self.high, source, self.high[destination])
+            np.logical_or.at(self.silent, source, self.silent[destination])
+            if before == self.low.sum() - self.high.sum() - self.silent.sum():
+                break
+
+    def finds(
+        self, left: npt.NDArray[np.int32], right: npt.NDArray[np.int64], backed_off: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether something may lie ahead of each pair of states; never False where something does."""
+        first, last = right * self.num_keys + self.low[left], right * self.num_keys + self.high[left]
+        between = np.searchsorted(self.listed, last, side="right") > np.searchsorted(self.listed, first, side="left")
+        return np.asarray((between & (self.high[left] >= 0)) | (self.silent[left] & ~backed_off))
 
 
 class _Numbering:

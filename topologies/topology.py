@@ -61,7 +61,8 @@ class AbstractTopology(abc.ABC):
     def factored(self) -> Graph:
         """A graph with the same paths as `graph`, one for one, but for virtual arcs: fewer arcs where there are many.
 
-        What sums over all paths of the topology run on. Subclasses with about V^2 arcs override it.
+        What sums over all paths of the topology run on. Subclasses with about V^2 arcs override it. Its first states
+        are those of `graph`; further ones are entered by virtual arcs only, which write nothing.
         """
         return self.graph()
 

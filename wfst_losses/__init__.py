@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wfst_losses.memory_limit import MemoryLimitError
     from wfst_losses.modules import CTCLoss, LatticeMWERLoss, LossReport, MMILoss, MWERLoss, SmoothedMaxPoolingLoss
     from wfst_losses.risks import CharacterErrors, MixedErrors, TokenErrors, WordErrors
+    from wfst_losses.runs import Run, recorded_runs
     from wfst_losses.samplers import Exhaustive, GridPaths, NBest, NegativeSampling, RandomPaths
     from wfst_losses.weighted_losses import Constant, Linear, Switch, WeightedLosses
 
@@ -59,6 +60,7 @@ _MODULES = {
     "NBest": "samplers",
     "NegativeSampling": "samplers",
     "RandomPaths": "samplers",
+    "Run": "runs",
     "SmoothedMaxPoolingLoss": "modules",
     "Switch": "weighted_losses",
     "TokenErrors": "risks",
@@ -75,6 +77,7 @@ _MODULES = {
     "mmi_loss": "losses.mmi",
     "mwer_loss": "losses.mwer",
     "read_graph_file": "graphs.files",
+    "recorded_runs": "runs",
     "smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "write_graph_file": "graphs.files",
 }
@@ -120,6 +123,7 @@ __all__ = [
     "NBest",
     "NegativeSampling",
     "RandomPaths",
+    "Run",
     "SmoothedMaxPoolingLoss",
     "Switch",
     "TokenErrors",
@@ -136,6 +140,7 @@ __all__ = [
     "mmi_loss",
     "mwer_loss",
     "read_graph_file",
+    "recorded_runs",
     "smoothed_max_pooling_loss",
     "write_graph_file",
 ]

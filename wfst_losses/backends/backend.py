@@ -43,6 +43,8 @@ class AbstractBackend(abc.ABC):
     name: ClassVar[str]
     needs_epsilon_free: ClassVar[bool] = False
     """Whether graphs must come without virtual arcs."""
+    prefers_factored: ClassVar[bool] = False
+    """Whether virtual arcs cost it no more than others, so that fewer arcs in all are better."""
 
     @abc.abstractmethod
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
@@ -58,7 +60,11 @@ class AbstractBackend(abc.ABC):
         """
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+        self,
+        graph: GraphBatch,
+        emissions: Emissions,
+        scores: GraphScores | None = None,
+        memory: str = "full",  # noqa: ARG002 (for backends that know how)
     ) -> torch.Tensor:
         """``(B,)`` `total_scores` of one graph that all utterances share: MMI's denominator.
 
@@ -66,6 +72,8 @@ class AbstractBackend(abc.ABC):
             graph: a batch of one.
             emissions: of ``B`` utterances.
             scores: of the graph's arcs and final states in place of its own, differentiable too.
+            memory: "low" keeps sums of about sqrt(T) frames only, where the backend knows how, and computes the rest
+                twice.
         """
         if scores is not None:
             from wfst_losses.backends.reference import ReferenceBackend

@@ -12,6 +12,7 @@ import torch
 from topologies import EPSILON, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, GraphScores
 from wfst_losses.emissions import Emissions
+from wfst_losses.runs import note
 from wfst_losses.semiring import segment_logsumexp
 
 
@@ -23,12 +24,18 @@ class ReferenceBackend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """The definition itself; memory grows with frames times arcs."""
+        note(self.name, "graph per utterance", ["float64, logarithms"] * graphs.num_graphs)
         return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+        self,
+        graph: GraphBatch,
+        emissions: Emissions,
+        scores: GraphScores | None = None,
+        memory: str = "full",  # noqa: ARG002 (for backends that know how)
     ) -> torch.Tensor:
         """As many copies of the graph as utterances."""
+        note(self.name, "shared graph", ["float64, logarithms"] * emissions.num_utterances)
         graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device
         arcs = Arcs.of(graphs, torch.arange(emissions.num_utterances), device)
         if scores is not None:

@@ -64,7 +64,7 @@ def _cache_folder() -> Path | None:
     digest = hashlib.sha256(f"{sys.version_info[:2]} {numba.__version__}".encode())
     for source in sorted(package.rglob("*.py")):
         text = source.read_bytes()
-        if b"wfst_losses.compiled" in text:
+        if source.parent == package / "compiled" or b"from wfst_losses.compiled import compiled" in text:
             digest.update(text)
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     for base in (_config.CACHE_DIR, package / "__pycache__", user / "wfst-losses"):

@@ -15,7 +15,8 @@ Scores = npt.NDArray[Any]
 
 
 @compiled_reduction
-def _peak(row: Scores) -> float:
+def row_peak(row: Scores) -> float:
+    """The largest number of a row that is not empty."""
     peak = row[0]
     for label in range(len(row)):
         if row[label] > peak:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)
@@ -37,7 +38,7 @@ def row_log_sums(begin: int, end: int, scores: Scores, lengths: npt.NDArray[np.i
     for utterance in range(begin, end):
         for frame in range(lengths[utterance]):
             row = scores[utterance, frame]
-            peak = _peak(row)
+            peak = row_peak(row)
             log_sums[utterance, frame] = peak if peak == -np.inf else peak + math.log(_sum_exp(row, peak))
 
 

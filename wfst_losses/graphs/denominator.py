@@ -8,7 +8,17 @@ import functools
 import numpy as np
 import torch
 
-from topologies import EPSILON, AbstractTopology, Composition, Graph, GraphBatch, compose_graph, without_epsilons
+from topologies import (
+    EPSILON,
+    AbstractTopology,
+    Composition,
+    Graph,
+    GraphBatch,
+    compose_graph,
+    contracted,
+    is_inner,
+    without_epsilons,
+)
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.language_model import LanguageModel
 
@@ -21,15 +31,18 @@ def denominator(
     backoff: str = "failure",
     blank: int = 0,
     epsilon_free: bool = False,
+    factored: bool = False,
 ) -> GraphBatch:
     """The topology's paths, each with the model's score of what it writes: a batch of one, kept between calls.
 
-    Input labels are columns of the network's output, output labels tokens as graphs number them (blank 0).
+    Input labels are columns of the network's output, output labels tokens as graphs number them (blank 0). With
+    ``factored`` the topology's `factored` graph takes part in place of its own: about as many arcs as labels and
+    n-grams, where a unigram state behind the correct topology has as many as pairs of labels.
 
     Raises:
         ValueError: if the model reads the blank.
     """
-    batch = compose_graph(topology.graph(), _inside(model.graph(backoff), blank)).batch
+    batch = _joined(topology, _inside(model.graph(backoff), blank), factored).batch
     if epsilon_free:
         batch = GraphBatch.from_graphs([without_epsilons(batch.graph(0))])
     return reading_columns(batch, blank)
@@ -42,6 +55,7 @@ def scored_denominator(
     *,
     backoff: str = "failure",
     blank: int = 0,
+    factored: bool = False,
 ) -> tuple[GraphBatch, torch.Tensor, torch.Tensor]:
     """`denominator` with other scores of the model's arcs: the graph, its arc scores and its final scores.
 
@@ -49,10 +63,12 @@ def scored_denominator(
     composed once for all scores that lead to the same arcs.
     """
     realised = model.realised(scores, backoff=backoff)
-    found = _composed(topology, _Structure(model, backoff, realised.expanded.tobytes(), realised.graph), blank)
-    graph = topology.graph()
+    found = _composed(
+        topology, _Structure(model, backoff, realised.expanded.tobytes(), realised.graph), blank, factored
+    )
+    graph = topology.factored() if factored else topology.graph()
+    left_scores = torch.from_numpy(found.left_score)
     # Index -1, no arc on that side, finds the zero at the end.
-    left_scores = torch.from_numpy(np.append(graph.score.astype(np.float64), 0.0)[found.left_arc])
     right_scores = torch.cat([realised.arc_scores, torch.zeros(1, dtype=torch.float64)])
     left_finals = torch.from_numpy(graph.final_score[found.left_state].astype(np.float64))
     arc_scores = left_scores + right_scores[torch.from_numpy(found.right_arc)]
@@ -71,8 +87,16 @@ class _Structure:
 
 
 @functools.lru_cache(maxsize=4)
-def _composed(topology: AbstractTopology, structure: _Structure, blank: int) -> Composition:
-    return compose_graph(topology.graph(), _inside(structure.graph, blank))
+def _composed(topology: AbstractTopology, structure: _Structure, blank: int, factored: bool) -> Composition:
+    return _joined(topology, _inside(structure.graph, blank), factored)
+
+
+def _joined(topology: AbstractTopology, model: Graph, factored: bool) -> Composition:
+    if not factored:
+        return compose_graph(topology.graph(), model)
+    num_real = topology.size().num_states
+    found = compose_graph(topology.factored(), model, num_real=num_real)
+    return contracted(found, is_inner(found, num_real))
 
 
 def _inside(model: Graph, blank: int) -> Graph:

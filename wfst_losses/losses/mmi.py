@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,9 +66,10 @@ def mmi_loss(
         den_scale: of the denominator, at least 0.
         boost: the denominator reads ``log_probs[t, v] - boost * occupancy[t, v]`` with the numerator's posterior of
             label v at frame t, a constant to the gradient: paths with errors count more.
-        memory: "full" keeps what the backward pass needs.
-        language_model_scores: ``(A,)`` in place of ``language_model.scores``; may require grad. Sums then run on the
-            reference backend.
+        memory: of the denominator's sums, "full" keeps those of all frames for a moment, "low" those of about sqrt(T)
+            and computes the rest twice: for very long utterances.
+        language_model_scores: ``(A,)`` in place of ``language_model.scores``; may require grad. Sums then run in
+            float64, with k2 chosen on the reference backend.
         backoff: "failure" or "epsilon", see `LanguageModel`.
         backend, reduction, zero_infinity, blank, from_logits, nonfinite: as in `ctc_loss`.
 
@@ -90,7 +92,7 @@ def mmi_loss(
     check_flag("zero_infinity", zero_infinity)
     check_number("den_scale", den_scale, low=0.0)
     check_number("boost", boost, low=0.0)
-    check_choice("memory", memory, ("full",))
+    check_choice("memory", memory, ("full", "low"))
     check_choice("backoff", backoff, BACKOFFS)
     emissions = read_emissions(
         log_probs, input_lengths, from_logits=from_logits, check_normalised=False, nonfinite=nonfinite
@@ -109,12 +111,13 @@ def mmi_loss(
     of_model = language_model.sequence_scores(sequences, language_model_scores, backoff=backoff).to(acoustic)
     if boost:
         emissions = _reading(emissions, emissions.log_probs - boost * _occupancies(engine, graphs, emissions))
+    form: dict[str, Any] = {"backoff": backoff, "blank": blank, "factored": engine.prefers_factored}
     if language_model_scores is None:
-        shared = denominator(rule, language_model, backoff=backoff, blank=blank, epsilon_free=engine.needs_epsilon_free)
-        total = engine.shared_total_scores(shared, emissions)
+        shared = denominator(rule, language_model, epsilon_free=engine.needs_epsilon_free, **form)
+        total = engine.shared_total_scores(shared, emissions, memory=memory)
     else:
-        shared, *scores = scored_denominator(rule, language_model, language_model_scores, backoff=backoff, blank=blank)
-        total = engine.shared_total_scores(shared, emissions, GraphScores(*scores))
+        shared, *scores = scored_denominator(rule, language_model, language_model_scores, **form)
+        total = engine.shared_total_scores(shared, emissions, GraphScores(*scores), memory=memory)
     losses = den_scale * total - (acoustic + of_model)
     impossible = (acoustic == -torch.inf) | (of_model == -torch.inf)
     impossible |= torch.as_tensor(emissions.dropped, device=losses.device)

@@ -13,6 +13,7 @@ from wfst_losses.backends.k2 import k2
 from wfst_losses.backends.k2.convert import to_k2
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.emissions import Emissions
+from wfst_losses.runs import note
 
 _MAX_FRAMES = 65_534
 _MAX_LABELS = 65_534
@@ -66,6 +67,7 @@ class K2Backend(AbstractBackend):
         dense = k2.DenseFsaVec(log_probs.float().contiguous(), supervisions)
         fsas = k2.create_fsa_vec([to_k2(graphs.graph(index)) for index in possible.tolist()])
         to_dense = torch.from_numpy(place[utterances.numpy()[possible]].astype(np.int32))
+        note(self.name, "graph per utterance", [f"k2 lattice, beam {self.output_beam:g}"] * graphs.num_graphs)
         lattice = k2.intersect_dense(
             fsas.to(log_probs.device),
             dense,

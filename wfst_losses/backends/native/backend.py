@@ -19,6 +19,10 @@ from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.runs import note
+
+_BY_BLOCK = "float64, a power of two per state and block of frames"
+_BY_STATE = "float64, a power of two per state and frame"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,7 @@ class NativeBackend(AbstractBackend):
     """
 
     name = "native"
+    prefers_factored = True
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Sums and occupancies now; the backward pass writes each gradient row once."""
@@ -47,14 +52,19 @@ class NativeBackend(AbstractBackend):
         return result
 
     def shared_total_scores(
-        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
     ) -> torch.Tensor:
-        """On CUDA all utterances side by side over the one graph."""
-        if scores is None and emissions.is_finite and cuda.applies(emissions.scores):
+        """The graph is laid out once, and run for several utterances at a time; on CUDA for all side by side."""
+        on_cuda = cuda.applies(emissions.scores)
+        if on_cuda and emissions.is_finite and scores is None and memory == "full":
             from wfst_losses.backends.native.cuda import sums
 
             return sums.shared_total_scores(graph, emissions)
-        return super().shared_total_scores(graph, emissions, scores)
+        if on_cuda or not emissions.is_finite:
+            return ReferenceBackend().shared_total_scores(graph, emissions, scores)
+        from wfst_losses.backends.native import shared_function
+
+        return shared_function.total_scores(graph, emissions, scores, memory)
 
     def expected_costs(
         self, graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], emissions: Emissions
@@ -133,6 +143,7 @@ class _Sums(torch.autograd.Function):
             ),
             np.diff(layout.state_splits) * (frames + 1),
         )
+        note("native", "graph per utterance", (_BY_STATE if slow else _BY_BLOCK for slow in by_state.tolist()))
         ctx.kept = (layout, given, occupancies, utterances, totals, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores)

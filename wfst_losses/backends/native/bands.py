@@ -52,6 +52,8 @@ class Bands(NamedTuple):
         columns, column_splits: the distinct columns each graph reads.
         by_column, column_begins: states grouped by column: those of the graph's column ``c`` are
             ``by_column[column_begins[c]:column_begins[c + 1]]``, counted from the graph's first state.
+        several, several_splits: the columns of more than one state: those of graph ``g`` are
+            ``several[several_splits[g]:several_splits[g + 1]]``.
         reading, virtual: arcs that read a frame, and arcs that do not, forwards.
         reading_back, virtual_back: the same arcs backwards.
         virtual_depth: ``(G,)`` the most virtual arcs in a row.
@@ -66,6 +68,8 @@ class Bands(NamedTuple):
     column_splits: Ints
     by_column: Ints
     column_begins: Ints
+    several: Ints
+    several_splits: Ints
     reading: Diagonals
     reading_back: Diagonals
     virtual: Diagonals
@@ -91,6 +95,8 @@ def lay_out(graphs: GraphBatch) -> Bands:
     is_first = np.ones(len(labels), dtype=bool)
     is_first[1:] = (np.diff(labels[by_column]) != 0) | (np.diff(owner_of_place[by_column]) != 0)
     column_begins = np.flatnonzero(is_first)
+    several = np.flatnonzero(np.diff(np.append(column_begins, len(labels))) > 1)
+    column_splits = np.searchsorted(owner_of_place[by_column[column_begins]], np.arange(graphs.num_graphs + 1))
     final = np.full(len(labels), -np.inf)
     final[place] = graphs.final_score
     mantissas, exponents = _split(final)
@@ -104,9 +110,11 @@ def lay_out(graphs: GraphBatch) -> Bands:
         margins=margins,
         labels=labels,
         columns=labels[by_column[column_begins]],
-        column_splits=np.searchsorted(owner_of_place[by_column[column_begins]], np.arange(graphs.num_graphs + 1)),
+        column_splits=column_splits,
         by_column=by_column - state_splits[owner_of_place[by_column]],
         column_begins=np.append(column_begins, len(labels)),
+        several=several,
+        several_splits=np.searchsorted(several, column_splits),
         reading=reading,
         reading_back=reading_back,
         virtual=virtual,

@@ -14,26 +14,45 @@ give the total again. Where a condition fails, the caller takes `state_sums`.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from wfst_losses.backends.native.bands import Bands, Diagonals
+from wfst_losses.backends.native.bands import Bands
+from wfst_losses.backends.native.block_steps import NOTHING, find_factors, plan_of, settle
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_reduction
-from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
+from wfst_losses.compiled.floats import LOG2_E, power_of_two, split_power
+from wfst_losses.compiled.lanes import NUM_LANES, add, load_from, multiply, multiply_add, spread, store, store_from
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _BLOCK_FRAMES = 12
 _MAX_FALL = 80
-_MAX_STEP = 80
-_MAX_RAISE = 60
-_NOTHING = -(2**40)
 _TOLERANCE = 1e-6
+
+
+class Room(NamedTuple):
+    """Memory for any one of several graphs: emissions of all frames, and what arrives with them, flat."""
+
+    emissions: Floats
+    arrivals: Floats
+
+
+@compiled
+def room_for(bands: Bands, begin: int, end: int, inputs: Inputs, utterances: Ints, needs_occupancy: bool) -> Room:
+    """Room for each of graphs ``begin..end-1``: taken anew for every graph, pages would cost as much as the sums."""
+    num_emissions, num_arrivals = 0, 0
+    for graph in range(begin, end):
+        num_frames = inputs.lengths[utterances[graph]]
+        num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
+        kept = num_frames + 1 if needs_occupancy else 2
+        num_emissions = max(num_emissions, num_frames * num_states)
+        num_arrivals = max(num_arrivals, (kept + 2) * (num_states + 2 * bands.margins[graph]))
+    return Room(np.empty(num_emissions), np.empty(num_arrivals))
 
 
 @compiled
@@ -51,23 +70,26 @@ def applies(bands: Bands, graph: int) -> bool:
 
 
 @compiled
-def sums(bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupancy: bool, occupancy: Scores) -> float:
+def sums(
+    bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupancy: bool, room: Room, occupancy: Scores
+) -> float:
     """The log-sum of one graph, and with ``needs_occupancy`` its ``(frames, columns)`` occupancies; NaN: not exact."""
     num_frames, margin = inputs.lengths[utterance], bands.margins[graph]
     num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
-    emissions = np.empty((num_frames, num_states))
-    if not _read_emissions(bands, graph, inputs, utterance, emissions):
+    if not _read_emissions(bands, graph, inputs, utterance, room.emissions):
         return np.nan
     # Row t + 1 holds what arrived with frame t, a margin of zeros before and after it.
-    kept = num_frames + 1 if needs_occupancy else 2
-    alpha = np.zeros((kept, num_states + 2 * margin))
-    exponents = np.full((num_frames // _BLOCK_FRAMES + 2, num_states), _NOTHING)
-    total, exponent = _forward(bands, graph, emissions, alpha, exponents)
+    kept, stride = num_frames + 1 if needs_occupancy else 2, num_states + 2 * margin
+    rows = room.arrivals[: (kept + 2) * stride].reshape((kept + 2, stride))
+    rows[:, :margin] = 0.0
+    rows[:, margin + num_states :] = 0.0
+    exponents = np.full((num_frames // _BLOCK_FRAMES + 2) * stride, NOTHING)
+    total, exponent = _forward(bands, graph, num_frames, kept, room, exponents)
     if total == 0.0:
         return -np.inf
     if not total < np.inf:
         return np.nan
-    if needs_occupancy and not _backward(bands, graph, emissions, alpha, exponents, total, exponent, occupancy):
+    if needs_occupancy and not _backward(bands, graph, num_frames, room, exponents, total, exponent, occupancy):
         return np.nan
     return math.log(total) + exponent / LOG2_E
 
@@ -75,18 +97,18 @@ def sums(bands: Bands, graph: int, inputs: Inputs, utterance: int, needs_occupan
 @compiled
 def _read_emissions(bands: Bands, graph: int, inputs: Inputs, utterance: int, emissions: Floats) -> bool:
     """The probability of each state's label at each frame; False where one is out of range."""
-    low = bands.state_splits[graph]
-    num_frames, num_states = emissions.shape
+    low, num_frames = bands.state_splits[graph], inputs.lengths[utterance]
+    num_states = np.uint64(bands.state_splits[graph + 1] - low)
     labels = bands.labels[low : low + num_states]
-    for frame in range(num_frames):
-        row, log_sum, out = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], emissions[frame]
-        for state in range(np.uint64(num_states)):
-            out[state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
-        if not _in_range(out):
+    for frame in range(np.uint64(num_frames)):
+        row, log_sum, here = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], frame * num_states
+        for state in range(num_states):
+            emissions[here + state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
+        if not _in_range(emissions[here : here + num_states]):
             return False
-        for state in range(np.uint64(num_states)):
-            mantissa, exponent = split_power(out[state])
-            out[state] = mantissa * power_of_two(exponent)
+        for state in range(num_states):
+            mantissa, exponent = split_power(emissions[here + state])
+            emissions[here + state] = mantissa * power_of_two(exponent)
     return True
 
 
@@ -102,209 +124,138 @@ def _in_range(bits: Floats) -> bool:
 
 
 @compiled
-def _settle(
-    reading: Diagonals,
-    virtual: Diagonals,
-    graph: int,
-    onwards: bool,
-    margin: int,
-    row: Floats,
-    before: Ints,
-    after: Ints,
-) -> bool:
-    """Exponents for the next block into ``after``, and ``row`` scaled to them; False where one is raised too far."""
-    num_states, here = len(after), np.uint64(margin)
-    for state in range(np.uint64(num_states)):
-        value = row[here + state]
-        after[state] = before[state] + exponent_of(value) if value > 0.0 else _NOTHING
-    max_step = _MAX_STEP if virtual.splits[graph] == virtual.splits[graph + 1] else _MAX_STEP // 2
-    # Once all states are reached, arcs are rarely steep; looking is vectorised, raising is one state after another.
-    if _is_steep(reading, graph, max_step, after) or _is_steep(virtual, graph, max_step, after):
-        _raise(reading, virtual, graph, onwards, max_step, after)
-    largest = 0
-    for state in range(np.uint64(num_states)):
-        value = row[here + state]
-        raised = after[state] - before[state] - exponent_of(value)
-        largest = max(largest, raised if value > 0.0 else 0)
-        row[here + state] = value * power_of_two(before[state] - after[state]) if value > 0.0 else 0.0
-    return largest <= _MAX_RAISE
+def _forward(bands: Bands, graph: int, num_frames: int, kept: int, room: Room, exponents: Ints) -> tuple[float, int]:
+    """Fill the arrivals and each block's exponents; the total as a number and a power of two, NaN where not exact.
 
-
-@compiled
-def _is_steep(diagonals: Diagonals, graph: int, max_step: int, exponents: Ints) -> bool:
-    """Whether some arc multiplies by more than ``2^max_step``."""
-    largest = 4 * _NOTHING
-    for diagonal in range(diagonals.splits[graph], diagonals.splits[graph + 1]):
-        weights, origin, result, _ = _aligned(diagonals, diagonal, exponents)
-        for state in range(len(weights)):
-            largest = max(largest, weights[state] + origin[state] - result[state])
-    return largest > max_step
-
-
-@compiled
-def _aligned(diagonals: Diagonals, diagonal: int, exponents: Ints) -> tuple[Ints, Ints, Ints, int]:
-    """A diagonal's weights beside the exponents of the states it joins, and the first state it leads to."""
-    offset, num_states = diagonals.offsets[diagonal], len(exponents)
-    low, high, begin = max(0, offset), num_states + min(0, offset), diagonals.begins[diagonal]
-    return (
-        diagonals.exponents[begin + low : begin + high],
-        exponents[low - offset : high - offset],
-        exponents[low:high],
-        low,
-    )
-
-
-@compiled
-def _raise(reading: Diagonals, virtual: Diagonals, graph: int, onwards: bool, max_step: int, exponents: Ints) -> None:
-    """Raise exponents until no arc multiplies by more than ``2^max_step``."""
-    num_states = len(exponents)
-    for step in range(num_states):
-        state = step if onwards else num_states - 1 - step
-        exponent = exponents[state]
-        for diagonals in (reading, virtual):
-            for diagonal in range(diagonals.splits[graph], diagonals.splits[graph + 1]):
-                other = state - diagonals.offsets[diagonal]
-                if 0 <= other < num_states:
-                    weight = diagonals.exponents[diagonals.begins[diagonal] + state]
-                    exponent = max(exponent, exponents[other] + weight - max_step)
-        exponents[state] = exponent
-
-
-@compiled
-def _factors(diagonals: Diagonals, graph: int, exponents: Ints, factors: Floats) -> None:
-    """Weights between sums of the given exponents, a row per diagonal."""
-    first = diagonals.splits[graph]
-    for diagonal in range(first, diagonals.splits[graph + 1]):
-        weights, origin, result, low = _aligned(diagonals, diagonal, exponents)
-        begin = diagonals.begins[diagonal] + low
-        mantissas = diagonals.mantissas[begin : begin + len(weights)]
-        factors[diagonal - first] = 0.0
-        row = factors[diagonal - first, low : low + len(weights)]
-        for state in range(len(weights)):
-            # An absent arc's exponent is below all others.
-            row[state] = mantissas[state] * power_of_two(weights[state] + origin[state] - result[state])
-
-
-@compiled
-def _step(
-    diagonals: Diagonals,
-    graph: int,
-    factors: Floats,
-    margin: int,
-    num_states: int,
-    origin: Floats,
-    result: Floats,
-    keep: bool,
-) -> None:
-    """``result[s] = sum_d factor_d[s] origin[s - offset_d]``, beside what is there with ``keep``."""
-    first, here = diagonals.splits[graph], np.uint64(margin)
-    if not keep and first == diagonals.splits[graph + 1]:
-        result[:] = 0.0
-    for diagonal in range(first, diagonals.splits[graph + 1]):
-        there, factor = np.uint64(margin - diagonals.offsets[diagonal]), factors[diagonal - first]
-        if keep or diagonal > first:
-            for state in range(np.uint64(num_states)):
-                result[here + state] += factor[state] * origin[there + state]
-        else:
-            for state in range(np.uint64(num_states)):
-                result[here + state] = factor[state] * origin[there + state]
-
-
-@compiled
-def _num_diagonals(diagonals: Diagonals, graph: int) -> int:
-    return int(diagonals.splits[graph + 1] - diagonals.splits[graph])
-
-
-@compiled
-def _forward(bands: Bands, graph: int, emissions: Floats, alpha: Floats, exponents: Ints) -> tuple[float, int]:
-    """Fill ``alpha`` and each block's exponents; the total as a number and a power of two, NaN where not exact."""
-    num_frames, num_states = emissions.shape
-    margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    factors = np.empty((_num_diagonals(bands.reading, graph), num_states))
-    virtual_factors = np.empty((_num_diagonals(bands.virtual, graph), num_states))
-    here = np.uint64(margin)
-    settled, closed = np.zeros(alpha.shape[1]), np.zeros(alpha.shape[1])
-    current = settled
-    current[margin + bands.starts[graph]] = 1.0
-    before = np.full(num_states, _NOTHING)
-    before[bands.starts[graph]] = 0
-    after = exponents[0]
+    Two rows after those that are kept hold the sums a block begins with and those with virtual arcs.
+    """
+    low, margin = bands.state_splits[graph], bands.margins[graph]
+    num_states = bands.state_splits[graph + 1] - low
+    stride = num_states + 2 * margin
+    reading, virtual = plan_of(bands.reading, graph, num_states), plan_of(bands.virtual, graph, num_states)
+    offsets, virtual_offsets = reading.offsets, virtual.offsets
+    factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
+    sums, emissions = room.arrivals, room.emissions
+    settled, closed = kept * stride + margin, (kept + 1) * stride + margin
+    sums[settled : settled + num_states] = 0.0
+    sums[settled + bands.starts[graph]] = 1.0
+    before, at = np.full(stride, NOTHING), settled
+    before[margin + bands.starts[graph]] = 0
     for frame in range(num_frames + 1):
-        block = frame // _BLOCK_FRAMES
         if frame % _BLOCK_FRAMES == 0:
             # Row `frame` is the last of the block before: scale a copy, the backward pass will read the row.
-            settled[:] = current
-            current = settled
-            after = exponents[block]
-            if not _settle(bands.reading, bands.virtual, graph, True, margin, current, before, after):
+            if frame > 0:
+                sums[settled : settled + num_states] = sums[at : at + num_states]
+            at, block = settled, frame // _BLOCK_FRAMES
+            after = exponents[block * stride : (block + 1) * stride]
+            if not settle(reading, virtual, True, margin, sums, at, before, after):
                 return np.nan, 0
-            _factors(bands.reading, graph, after, factors)
-            _factors(bands.virtual, graph, after, virtual_factors)
-            before = after
-        if has_virtual:
-            closed[:] = current
-            _step(bands.virtual, graph, virtual_factors, margin, num_states, current, closed, True)
-            current = closed
+            find_factors(reading, margin, after, factors)
+            find_factors(virtual, margin, after, virtual_factors)
+            before[:] = after
+        if len(virtual_offsets) > 0:
+            for first in range(0, num_states, NUM_LANES):
+                value = load_from(sums, at + first)
+                for diagonal in range(len(virtual_offsets)):
+                    factor = load_from(virtual_factors, diagonal * num_states + first)
+                    value = multiply_add(factor, load_from(sums, at - virtual_offsets[diagonal] + first), value)
+                store_from(sums, closed + first, value)
+            at = closed
         if frame == num_frames:
             break
-        row = alpha[(frame + 1) % len(alpha)]
-        _step(bands.reading, graph, factors, margin, num_states, current, row, False)
-        emission = emissions[frame]
-        for state in range(np.uint64(num_states)):
-            row[here + state] *= emission[state]
-        current = row
-    return final_sum(bands, low, current[margin : margin + num_states], before)
+        here, place = ((frame + 1) % kept) * stride + margin, frame * num_states
+        for first in range(0, num_states, NUM_LANES):
+            value = spread(0.0)
+            for diagonal in range(len(offsets)):
+                factor = load_from(factors, diagonal * num_states + first)
+                value = multiply_add(factor, load_from(sums, at - offsets[diagonal] + first), value)
+            store_from(sums, here + first, multiply(value, load_from(emissions, place + first)))
+        at = here
+    return final_sum(bands, low, sums[at : at + num_states], before[margin : margin + num_states])
+
+
+@compiled
+def _begin_at_ends(bands: Bands, low: int, margin: int, num_states: int, sums: Floats, exponents: Ints) -> None:
+    for state in range(num_states):
+        if bands.final_mantissas[low + state] > 0.0:
+            sums[margin + state] = bands.final_mantissas[low + state]
+            exponents[margin + state] = bands.final_exponents[low + state]
+
+
+@compiled
+def _join_scales(forwards: Ints, begin: int, backwards: Ints, margin: int, total_exponent: int, scale: Floats) -> None:
+    """What makes products of forward and backward sums shares of the total."""
+    here, there = np.uint64(margin), np.uint64(begin + margin)
+    for state in range(np.uint64(len(scale))):
+        power = forwards[there + state] + backwards[here + state] - total_exponent
+        scale[state] = power_of_two(min(power, 1000))
+
+
+@compiled
+def _sum_lanes(lanes: Floats) -> float:
+    total = 0.0
+    for lane in range(NUM_LANES):
+        total += lanes[lane]
+    return total
 
 
 @compiled
 def _backward(
     bands: Bands,
     graph: int,
-    emissions: Floats,
-    alpha: Floats,
+    num_frames: int,
+    room: Room,
     exponents: Ints,
     total: float,
     total_exponent: int,
     occupancy: Scores,
 ) -> bool:
     """Occupancies of the graph's columns at each frame; False where a frame's sum is not the total."""
-    num_frames, num_states = emissions.shape
-    margin, low, has_virtual = bands.margins[graph], bands.state_splits[graph], bands.virtual_depth[graph] > 0
-    factors = np.empty((_num_diagonals(bands.reading_back, graph), num_states))
-    virtual_factors = np.empty((_num_diagonals(bands.virtual_back, graph), num_states))
-    here = np.uint64(margin)
-    rest, other = np.zeros(alpha.shape[1]), np.zeros(alpha.shape[1])
-    before, after = np.full(num_states, _NOTHING), np.full(num_states, _NOTHING)
+    low, margin = bands.state_splits[graph], bands.margins[graph]
+    num_states = bands.state_splits[graph + 1] - low
+    stride = num_states + 2 * margin
+    reading, virtual = plan_of(bands.reading_back, graph, num_states), plan_of(bands.virtual_back, graph, num_states)
+    offsets, virtual_offsets = reading.offsets, virtual.offsets
+    factors, virtual_factors = np.empty(len(offsets) * num_states), np.empty(len(virtual_offsets) * num_states)
+    arrivals, emissions = room.arrivals, room.emissions
+    sums, lanes = np.zeros(2 * stride), np.empty(NUM_LANES)
+    rest, other = margin, stride + margin
+    before, after = np.full(stride, NOTHING), np.full(stride, NOTHING)
     shares, scale = np.empty(num_states), np.empty(num_states)
-    for state in range(num_states):
-        if bands.final_mantissas[low + state] > 0.0:
-            rest[margin + state] = bands.final_mantissas[low + state]
-            before[state] = bands.final_exponents[low + state]
+    _begin_at_ends(bands, low, margin, num_states, sums, before)
     for frame in range(num_frames - 1, -1, -1):
         if frame == num_frames - 1 or (frame + 1) % _BLOCK_FRAMES == 0:
-            if not _settle(bands.reading_back, bands.virtual_back, graph, False, margin, rest, before, after):
+            if not settle(reading, virtual, False, margin, sums, rest, before, after):
                 return False
             before[:] = after
-            _factors(bands.reading_back, graph, after, factors)
-            _factors(bands.virtual_back, graph, after, virtual_factors)
-            forward_exponents = exponents[frame // _BLOCK_FRAMES]
-            for state in range(num_states):
-                scale[state] = power_of_two(min(forward_exponents[state] + after[state] - total_exponent, 1000))
-        if has_virtual:
-            other[:] = rest
-            _step(bands.virtual_back, graph, virtual_factors, margin, num_states, rest, other, True)
+            find_factors(reading, margin, after, factors)
+            find_factors(virtual, margin, after, virtual_factors)
+            _join_scales(exponents, frame // _BLOCK_FRAMES * stride, after, margin, total_exponent, scale)
+        if len(virtual_offsets) > 0:
+            for first in range(0, num_states, NUM_LANES):
+                value = load_from(sums, rest + first)
+                for diagonal in range(len(virtual_offsets)):
+                    factor = load_from(virtual_factors, diagonal * num_states + first)
+                    value = multiply_add(factor, load_from(sums, rest - virtual_offsets[diagonal] + first), value)
+                store_from(sums, other + first, value)
             rest, other = other, rest
-        row = alpha[frame + 1]
-        frame_total = 0.0
-        for state in range(np.uint64(num_states)):
-            shares[state] = row[here + state] * rest[here + state] * scale[state]
-            frame_total += shares[state]
+        arrived, place, frame_sums = (frame + 1) * stride + margin, frame * num_states, spread(0.0)
+        for first in range(0, num_states, NUM_LANES):
+            value = load_from(sums, rest + first)
+            share = multiply(multiply(load_from(arrivals, arrived + first), value), load_from(scale, first))
+            store_from(shares, first, share)
+            frame_sums = add(frame_sums, share)
+            store_from(sums, rest + first, multiply(value, load_from(emissions, place + first)))
+        store(lanes, 0, frame_sums)
+        frame_total = _sum_lanes(lanes)
         if not abs(frame_total - total) <= _TOLERANCE * total:
             return False
-        add_up(bands, graph, shares, 1.0 / frame_total, occupancy[frame])
-        emission = emissions[frame]
-        for state in range(np.uint64(num_states)):
-            rest[here + state] *= emission[state]
-        _step(bands.reading_back, graph, factors, margin, num_states, rest, other, False)
+        add_up(bands, graph, shares, 1.0 / frame_total, occupancy, frame)
+        for first in range(0, num_states, NUM_LANES):
+            value = spread(0.0)
+            for diagonal in range(len(offsets)):
+                factor = load_from(factors, diagonal * num_states + first)
+                value = multiply_add(factor, load_from(sums, rest - offsets[diagonal] + first), value)
+            store_from(sums, other + first, value)
         rest, other = other, rest
     return True

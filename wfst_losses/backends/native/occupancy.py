@@ -16,19 +16,29 @@ Floats = npt.NDArray[np.float64]
 
 
 @compiled
-def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: Scores) -> None:
-    """The states' shares, summed by column."""
-    first = bands.column_splits[graph]
-    for column in range(first, bands.column_splits[graph + 1]):
-        begin, end = bands.column_begins[column], bands.column_begins[column + 1]
-        # Two sums at a time: one alone would wait for itself, blank's has half the states.
-        even, odd = 0.0, 0.0
-        for place in range(begin, end - 1, 2):
-            even += shares[np.uint64(bands.by_column[np.uint64(place)])]
-            odd += shares[np.uint64(bands.by_column[np.uint64(place + 1)])]
-        if (end - begin) % 2:
-            even += shares[bands.by_column[end - 1]]
-        occupancy[column - first] = factor * (even + odd)
+def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: Scores, frame: int) -> None:
+    """The states' shares, summed by column, into row ``frame``."""
+    first, last = np.uint64(bands.column_splits[graph]), np.uint64(bands.column_splits[graph + 1])
+    begins, by_column = bands.column_begins, bands.by_column
+    # Most columns have one state; what the others have beyond it comes after.
+    for column in range(last - first):
+        occupancy[frame, column] = factor * shares[np.uint64(by_column[np.uint64(begins[first + column])])]
+    several, several_begin, several_end = bands.several, bands.several_splits[graph], bands.several_splits[graph + 1]
+    for index in range(several_begin, several_end):
+        column = np.uint64(several[index])
+        begin, end = np.uint64(begins[column]), np.uint64(begins[column + np.uint64(1)])
+        # Four sums at a time: one alone would wait for itself, blank's has half the states.
+        a, b, c, d = 0.0, 0.0, 0.0, 0.0
+        num_whole = (end - begin) // np.uint64(4)
+        for step in range(num_whole):
+            place = begin + np.uint64(4) * step
+            a += shares[np.uint64(by_column[place])]
+            b += shares[np.uint64(by_column[place + np.uint64(1)])]
+            c += shares[np.uint64(by_column[place + np.uint64(2)])]
+            d += shares[np.uint64(by_column[place + np.uint64(3)])]
+        for place in range(begin + np.uint64(4) * num_whole, end):
+            a += shares[np.uint64(by_column[place])]
+        occupancy[frame, column - first] = factor * ((a + b) + (c + d))
 
 
 @compiled
@@ -82,3 +92,34 @@ def write_gradient(
                     place = begins[graph] + frame * (last - first)
                     for column in range(last - first):
                         row[bands.columns[first + column]] += coefficients[graph] * blocks[place + column]
+
+
+@compiled
+def write_shared_gradient(
+    begin: int,
+    end: int,
+    inputs: Inputs,
+    occupancies: Scores,
+    coefficients: Floats,
+    is_logits: bool,
+    gradient: Scores,
+) -> None:
+    """The whole ``gradient[b]`` of utterances ``begin..end-1``: ``coefficient (occupancy - softmax)``.
+
+    ``occupancies`` are ``(B, T, V)``, 0 in frames that are not live; the softmax is there for logits only.
+    """
+    for utterance in range(begin, end):
+        coefficient = gradient.dtype.type(coefficients[utterance])
+        for frame in range(inputs.scores.shape[1]):
+            row = gradient[utterance, frame]
+            if coefficient == 0.0 or frame >= inputs.lengths[utterance]:
+                row[:] = 0.0
+                continue
+            occupancy = occupancies[utterance, frame]
+            if is_logits:
+                write_softmax(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], -coefficient, row)
+                for label in range(len(row)):
+                    row[label] += coefficient * occupancy[label]
+            else:
+                for label in range(len(row)):
+                    row[label] = coefficient * occupancy[label]

@@ -170,7 +170,7 @@ def _backward(bands: Bands, graph: int, inputs: Inputs, utterance: int, arrivals
     shares = np.empty(num_states, np.float64)
     for frame in range(inputs.lengths[utterance] - 1, -1, -1):
         total = _share_out(num_states, margin, rest, arrivals, frame * num_states, shares)
-        add_up(bands, graph, shares, 1.0 / total, occupancy[frame])
+        add_up(bands, graph, shares, 1.0 / total, occupancy, frame)
         _read_emissions(inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], labels, emissions)
         _multiply(num_states, margin, rest, emissions)
         _clear(num_states, margin, before)

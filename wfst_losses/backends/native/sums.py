@@ -13,6 +13,7 @@ from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.compiled import compiled
 
 _block_sums_apply, _block_sums, _state_sums = block_sums.applies, block_sums.sums, state_sums.sums
+_room_for = block_sums.room_for
 
 
 @compiled
@@ -32,13 +33,14 @@ def forward(
     ``by_state`` tells afterwards which graphs had to be summed state by state.
     """
     begins, blocks = occupancies
+    room = _room_for(bands, begin, end, inputs, utterances, needs_occupancy)
     for graph in range(begin, end):
         num_columns = bands.column_splits[graph + 1] - bands.column_splits[graph]
         size = inputs.lengths[utterances[graph]] * num_columns * needs_occupancy
         block = blocks[begins[graph] : begins[graph] + size].reshape((-1, num_columns))
         total = np.nan
         if _block_sums_apply(bands, graph):
-            total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, block)
+            total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, room, block)
         by_state[graph] = math.isnan(total)
         if by_state[graph]:
             total = _state_sums(bands, graph, inputs, utterances[graph], needs_occupancy, block)

@@ -1,0 +1,104 @@
+"""Scales of a block of frames: each state's power of two, and the arcs' factors between them.
+
+Arrays are flat, of rows with a margin on either side, and places are counted from a row's first state: a slice made in
+a loop would be counted as a reference every time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from wfst_losses.backends.native.bands import Diagonals
+from wfst_losses.compiled import compiled
+from wfst_losses.compiled.floats import exponent_of, power_of_two
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+MAX_STEP = 80
+MAX_RAISE = 60
+NOTHING = -(2**40)
+
+
+class Plan(NamedTuple):
+    """One graph's diagonals in one direction: offsets ``(D,)``, weights ``(D, num_states)`` flat."""
+
+    offsets: Ints
+    mantissas: Floats
+    exponents: Ints
+
+
+@compiled
+def plan_of(diagonals: Diagonals, graph: int, num_states: int) -> Plan:
+    """The diagonals of one graph."""
+    first, last = diagonals.splits[graph], diagonals.splits[graph + 1]
+    begin = diagonals.begins[first] if last > first else 0
+    end = begin + (last - first) * num_states
+    return Plan(diagonals.offsets[first:last], diagonals.mantissas[begin:end], diagonals.exponents[begin:end])
+
+
+@compiled
+def settle(
+    reading: Plan, virtual: Plan, onwards: bool, margin: int, sums: Floats, at: int, before: Ints, after: Ints
+) -> bool:
+    """Powers of two for the next block into ``after``, and sums scaled to them; False where one is raised too far."""
+    num_states, here, there = np.uint64(len(after) - 2 * margin), np.uint64(margin), np.uint64(at)
+    for state in range(num_states):
+        value = sums[there + state]
+        after[here + state] = before[here + state] + exponent_of(value) if value > 0.0 else NOTHING
+    max_step = MAX_STEP if len(virtual.offsets) == 0 else MAX_STEP // 2
+    # Once all states are reached, arcs are rarely steep; looking is vectorised, raising is one state after another.
+    if _steepest(reading, margin, after) > max_step or _steepest(virtual, margin, after) > max_step:
+        _raise(reading, virtual, onwards, max_step, margin, after)
+    largest = 0
+    for state in range(num_states):
+        value = sums[there + state]
+        raised = after[here + state] - before[here + state] - exponent_of(value)
+        largest = max(largest, raised if value > 0.0 else 0)
+        scaled = value * power_of_two(before[here + state] - after[here + state])
+        sums[there + state] = scaled if value > 0.0 else 0.0
+    return largest <= MAX_RAISE
+
+
+@compiled
+def _steepest(plan: Plan, margin: int, exponents: Ints) -> int:
+    """The most that an arc multiplies by, as a power of two."""
+    num_states, here = np.uint64(len(exponents) - 2 * margin), np.uint64(margin)
+    offsets, weights, largest = plan.offsets, plan.exponents, 4 * NOTHING
+    for diagonal in range(len(offsets)):
+        origin, row = np.uint64(margin - offsets[diagonal]), np.uint64(diagonal) * num_states
+        for state in range(num_states):
+            largest = max(largest, weights[row + state] + exponents[origin + state] - exponents[here + state])
+    return largest
+
+
+@compiled
+def _raise(reading: Plan, virtual: Plan, onwards: bool, max_step: int, margin: int, exponents: Ints) -> None:
+    """Raise exponents until no arc multiplies by more than ``2^max_step``."""
+    num_states = len(exponents) - 2 * margin
+    for step in range(num_states):
+        state = step if onwards else num_states - 1 - step
+        exponent = exponents[margin + state]
+        for diagonal in range(len(reading.offsets)):
+            other = exponents[margin + state - reading.offsets[diagonal]]
+            exponent = max(exponent, other + reading.exponents[diagonal * num_states + state] - max_step)
+        for diagonal in range(len(virtual.offsets)):
+            other = exponents[margin + state - virtual.offsets[diagonal]]
+            exponent = max(exponent, other + virtual.exponents[diagonal * num_states + state] - max_step)
+        exponents[margin + state] = exponent
+
+
+@compiled
+def find_factors(plan: Plan, margin: int, exponents: Ints, factors: Floats) -> None:
+    """Weights between sums of the given powers of two, a row per diagonal."""
+    num_states, here = np.uint64(len(exponents) - 2 * margin), np.uint64(margin)
+    offsets, weights, mantissas = plan.offsets, plan.exponents, plan.mantissas
+    for diagonal in range(len(offsets)):
+        origin, row = np.uint64(margin - offsets[diagonal]), np.uint64(diagonal) * num_states
+        for state in range(num_states):
+            # An absent arc's exponent is below all others.
+            power = weights[row + state] + exponents[origin + state] - exponents[here + state]
+            factors[row + state] = mantissas[row + state] * power_of_two(power)
