@@ -55,12 +55,12 @@ class NativeBackend(AbstractBackend):
         self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
     ) -> torch.Tensor:
         """The graph is laid out once, and run for several utterances at a time; on CUDA for all side by side."""
-        on_cuda = cuda.applies(emissions.scores)
-        if on_cuda and emissions.is_finite and scores is None and memory == "full":
+        is_plain = scores is None and memory == "full"
+        if is_plain and emissions.is_finite and cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
             return sums.shared_total_scores(graph, emissions)
-        if on_cuda or not emissions.is_finite:
+        if not emissions.is_finite or emissions.scores.device.type != "cpu":
             return ReferenceBackend().shared_total_scores(graph, emissions, scores)
         from wfst_losses.backends.native import shared_function
 
