@@ -2,8 +2,8 @@
 
     python tools/tables.py [--check]
 
-``<!-- table:NAME -->`` and ``<!-- end:NAME -->`` enclose a table. Sizes come from closed forms; word error rates come
-from docs/results/digits.md, which tools/digits/experiment.py writes. With --check nothing is written: exit 1 if a
+``<!-- table:NAME -->`` and ``<!-- end:NAME -->`` enclose a table. Sizes come from closed forms; what takes long to
+measure is recorded in docs/results/NAME.md by the script that measures it. With --check nothing is written: exit 1 if a
 table is not what it should be.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import topologies
@@ -53,12 +54,17 @@ def readable_bytes(num_bytes: int) -> str:
     return f"{num_bytes} B"
 
 
-def digits_table() -> str:
-    """Return the recorded table of the digits experiment."""
-    return (ROOT / "docs" / "results" / "digits.md").read_text(encoding="utf-8").strip()
+def recorded(name: str) -> Callable[[], str]:
+    """Return what reads the recorded table of that name."""
+    return lambda: (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
-TABLES = {"topologies": topology_table, "digits": digits_table}
+TABLES = {
+    "topologies": topology_table,
+    "digits": recorded("digits"),
+    "keywords": recorded("keywords"),
+    "reliability": recorded("reliability"),
+}
 
 
 def filled(text: str) -> str:

@@ -36,7 +36,7 @@ def build(name: str, num_labels: int) -> AbstractTopology:
     Raises:
         ValueError: for a name not in `TOPOLOGIES`, or ``num_labels`` below 1.
     """
-    if name not in TOPOLOGIES:
+    if not isinstance(name, str) or name not in TOPOLOGIES:
         raise ValueError(f"topology is {name!r}, expected one of {', '.join(map(repr, TOPOLOGIES))}")
     return TOPOLOGIES[name](num_labels)
 

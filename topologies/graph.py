@@ -55,6 +55,8 @@ class Graph:
         _check_range("destination", self.destination, 0, self.num_states)
         for name in ("input_label", "output_label"):
             _check_range(name, getattr(self, name), EPSILON, np.iinfo(np.int32).max)
+        if not isinstance(self.start, (int, np.integer)) or isinstance(self.start, bool):
+            raise ValueError(f"Graph: start is {self.start!r:.80}, expected a state, 0..{self.num_states - 1}")
         if self.num_states and not 0 <= self.start < self.num_states:
             raise ValueError(f"Graph: start is {self.start}, expected 0..{self.num_states - 1}")
         for name in ("score", "final_score"):
@@ -115,8 +117,13 @@ def _freeze(graph: Graph, name: str, dtype: type[np.generic]) -> None:
     column = np.asarray(getattr(graph, name))
     if column.ndim != 1:
         raise ValueError(f"Graph: column {name} has {column.ndim} dimensions, expected 1")
-    if column.dtype.kind == "f" and np.issubdtype(dtype, np.integer):
-        raise ValueError(f"Graph: column {name} has dtype {column.dtype}, expected an integer dtype")
+    if np.issubdtype(dtype, np.integer):
+        if column.dtype.kind not in "iu" and column.size:
+            raise ValueError(f"Graph: column {name} has dtype {column.dtype}, expected an integer dtype")
+        if column.dtype.itemsize > np.dtype(dtype).itemsize:
+            _check_range(name, column, int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max) + 1)
+    elif column.dtype.kind not in "iuf":
+        raise ValueError(f"Graph: column {name} has dtype {column.dtype}, expected a floating dtype")
     column = np.ascontiguousarray(column, dtype=dtype)
     if column.flags.writeable:
         column = column.view()

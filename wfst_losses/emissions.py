@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.validation import check_lengths, check_nonfinite, check_scores
+from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, check_scores
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 """How far a row's log-sum may lie from 0: rounding V probabilities to the dtype, with a margin."""
@@ -84,7 +84,9 @@ def read_emissions(
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
     """
     check_nonfinite(nonfinite)
-    name = "logits" if from_logits else "log_probs"
+    check_flag("from_logits", from_logits)
+    check_flag("check_normalised", check_normalised)
+    name = "log_probs"
     scores = check_scores(name, log_probs)
     num_utterances, num_frames, _ = scores.shape
     lengths = check_lengths("input_lengths", input_lengths, num_utterances, num_frames)

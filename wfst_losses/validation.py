@@ -9,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import AbstractTopology, build
+from topologies import TOPOLOGIES, AbstractTopology, build
 
 Targets: TypeAlias = "torch.Tensor | Sequence[Sequence[int]]"
 Lengths: TypeAlias = "torch.Tensor | Sequence[int] | npt.NDArray[Any]"
 TokenSequence: TypeAlias = npt.NDArray[np.int64]
 Reduction = Literal["none", "mean", "sum"]
 Nonfinite = Literal["raise", "drop", "pass"]
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: one line, not too long."""
+    return f"{' '.join(repr(value).split()):.80}"
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -52,6 +57,18 @@ def check_count(name: str, value: object, *, low: int = 1) -> int:
     return int(value)
 
 
+def check_flag(name: str, value: object) -> None:
+    """True or False: text such as "False" would count as true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {value!r:.80}, expected True or False")
+
+
+def check_generator(generator: object) -> None:
+    """A generator of torch's for random numbers, or None for its own."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator is {generator!r:.80}, expected a torch.Generator or None")
+
+
 def check_scores(name: str, scores: object) -> torch.Tensor:
     """``(B, T, V)`` of a floating dtype, at least one label."""
     if not isinstance(scores, torch.Tensor):
@@ -86,7 +103,7 @@ def check_lengths(name: str, lengths: object, num_utterances: int, longest: int)
     if column.size == 0 and column.ndim == 1:
         column = column.astype(np.int64)
     if column.dtype.kind not in "iu":
-        raise ValueError(f"{name} has dtype {column.dtype}, expected integers")
+        raise ValueError(f"{name} is {shown(lengths)}, of dtype {column.dtype}, expected integers")
     if column.shape != (num_utterances,):
         raise ValueError(f"{name} has shape {column.shape}, expected ({num_utterances},), one per utterance")
     wrong = (column < 0) | (column > longest)
@@ -144,7 +161,7 @@ def _padded_rows(targets: torch.Tensor, target_lengths: object, num_utterances: 
 
 def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -> list[TokenSequence]:
     if not isinstance(targets, Sequence) or isinstance(targets, (str, bytes)):
-        raise ValueError(f"targets is a {type(targets).__name__}, expected a (B, S) tensor or a list of lists")
+        raise ValueError(f"targets is {shown(targets)}, expected a (B, S) tensor or a list of lists")
     if len(targets) != num_utterances:
         raise ValueError(
             f"targets has {len(targets)} sequences but log_probs has {num_utterances} utterances, expected as many"
@@ -173,6 +190,7 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
 def check_topology(topology: object, num_labels: int) -> AbstractTopology:
     """A topology value for ``num_labels`` labels, from a name or a value."""
     if isinstance(topology, str):
+        check_choice("topology", topology, tuple(TOPOLOGIES))
         return build(topology, num_labels)
     if not isinstance(topology, AbstractTopology):
         raise ValueError(f"topology is {topology!r:.80}, expected a name or a topology value")

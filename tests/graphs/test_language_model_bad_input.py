@@ -141,7 +141,10 @@ FROM_ARCS: dict[str, tuple[dict, str]] = {
     "columns of other lengths": ({"score": [0.0]}, "column score has 1 rows, expected 2"),
     "a state too many": ({"destination": [0, 2]}, "destination[1] is 2, expected 0..1"),
     "a negative token": ({"token": [1, -2]}, "token[1] is -2, expected a label, or -1 to back off"),
-    "tokens of floats": ({"token": [1.0, 2.0]}, "token has shape (2,) and dtype float64, expected (A,) integers"),
+    "tokens of floats": (
+        {"token": [1.0, 2.0]},
+        "token is [1.0, 2.0], of shape (2,) and dtype float64, expected (A,) integers",
+    ),
     "a score that is NaN": ({"score": [0.0, np.nan]}, "score[1] is nan, expected a number or -inf"),
     "a start too far": ({"start": 2}, "start is 2, expected 0..1"),
     "a token twice": ({"source": [0, 0], "token": [1, 1]}, "arcs 0 and 1 of state 0 both read token 1, expected one"),

@@ -233,8 +233,8 @@ def test_a_lattice_out_of_order_is_sorted_first() -> None:
     ("ref_texts", "message"),
     [
         ([[1]], "ref_texts has 1 references but lattice has 3, expected as many"),
-        ("abc", "ref_texts is a str, expected a list of lists or a k2.RaggedTensor"),
-        (None, "ref_texts is a NoneType"),
+        ("abc", "ref_texts is 'abc', expected a list of lists or a k2.RaggedTensor"),
+        (None, "ref_texts is None"),
         ([[1], [0], [2]], "ref_texts[1][0] is 0, expected a token >= 1"),
         ([[1], [2, -1], [2]], "ref_texts[1][1] is -1, expected a token >= 1"),
         ([[1], [0.5], [2]], "ref_texts[1] is [0.5], expected a sequence of integers"),
@@ -249,7 +249,7 @@ def test_bad_references(ref_texts: Any, message: str) -> None:
 def test_bad_lattices() -> None:
     import k2
 
-    with pytest.raises(ValueError, match=r"lattice is a list, expected a k2\.Fsa with one graph per utterance"):
+    with pytest.raises(ValueError, match=r"lattice is \[\], expected a k2\.Fsa with one graph per utterance"):
         lattice_mwer_loss([], [])
     single = k2.linear_fsa([1, 2])
     with pytest.raises(ValueError, match=r"lattice has shape .*, expected an FsaVec: one graph per utterance"):

@@ -34,13 +34,19 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a length beyond the frames": ({"input_lengths": [5, 6, 4]}, "input_lengths[1] is 6, expected 0..5"),
     "a negative length": ({"input_lengths": torch.tensor([5, 3, -1])}, "input_lengths[2] is -1, expected 0..5"),
     "lengths of floats": ({"input_lengths": torch.tensor([5.0, 3.0, 4.0])}, "input_lengths has dtype torch.float32"),
-    "lengths of fractions": ({"input_lengths": [1.0, 0.5, 0.8]}, "input_lengths has dtype float64, expected integers"),
+    "lengths of fractions": (
+        {"input_lengths": [1.0, 0.5, 0.8]},
+        "input_lengths is [1.0, 0.5, 0.8], of dtype float64, expected",
+    ),
     "lengths of truth values": (
         {"input_lengths": torch.ones(3, dtype=torch.bool)},
         "input_lengths has dtype torch.bool",
     ),
-    "no lengths": ({"input_lengths": None}, "input_lengths has dtype object, expected integers"),
-    "ragged lengths": ({"input_lengths": [[1], [2, 3], [1]]}, "input_lengths has dtype object, expected integers"),
+    "no lengths": ({"input_lengths": None}, "input_lengths is None, of dtype object, expected integers"),
+    "ragged lengths": (
+        {"input_lengths": [[1], [2, 3], [1]]},
+        "input_lengths is [[1], [2, 3], [1]], of dtype object, expected",
+    ),
     # targets
     "a label beyond the columns": (
         {"targets": [[1, 2], [4], []]},
@@ -56,8 +62,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a target of text": ({"targets": [["a"], [3], []]}, "targets[0] is ['a'], expected a sequence of integers"),
     "a target that is a number": ({"targets": [1, 2, 3]}, "targets[0] is 1, expected a sequence of integers"),
     "a nested target": ({"targets": [[[1]], [3], []]}, "targets[0] is [[1]], expected a sequence of integers"),
-    "targets are text": ({"targets": "abc"}, "targets is a str, expected a (B, S) tensor or a list of lists"),
-    "no targets": ({"targets": None}, "targets is a NoneType, expected a (B, S) tensor or a list of lists"),
+    "targets are text": ({"targets": "abc"}, "targets is 'abc', expected a (B, S) tensor or a list of lists"),
+    "no targets": ({"targets": None}, "targets is None, expected a (B, S) tensor or a list of lists"),
     "padded targets without lengths": (
         {"targets": PADDED["targets"]},
         "target_lengths is None, expected (B,) integers: targets are padded",
@@ -120,8 +126,8 @@ def test_the_call_after_a_bad_one_is_right(loss: Callable[..., torch.Tensor], ba
     assert torch.equal(call(), wanted)
 
 
-def test_logits_are_named_as_logits() -> None:
-    with pytest.raises(ValueError, match=re.escape("logits has shape (5, 4), expected (B, T, V)")):
+def test_logits_are_named_as_the_argument() -> None:
+    with pytest.raises(ValueError, match=re.escape("log_probs has shape (5, 4), expected (B, T, V)")):
         ctc_loss(LOG_PROBS[0], [[1]], [5], from_logits=True)
 
 

@@ -80,7 +80,7 @@ def test_nan_and_infinity_are_found_at_every_label(value: float, dtype: torch.dt
         for label in range(num_labels):
             broken = clean.clone()
             broken[1, 2, label] = value
-            name = "logits" if from_logits else "log_probs"
+            name = "log_probs"
             message = rf"{name}\[1, 2, {label}\] is {value} \(utterance 1, frame 2\), expected finite numbers or -inf"
             with pytest.raises(ValueError, match=message):
                 ctc_loss(broken, [[1], [1]], [3, 3], from_logits=from_logits)
@@ -124,7 +124,7 @@ def test_passing_computes_with_what_is_there(backend: str, value: float) -> None
 def test_a_row_of_minus_infinity_is_no_distribution(loss: Callable[..., torch.Tensor]) -> None:
     scores = logits()
     scores[2, 1] = -math.inf
-    with pytest.raises(ValueError, match=r"logits\[2, 1\] is all -inf \(utterance 2, frame 1\)"):
+    with pytest.raises(ValueError, match=r"log_probs\[2, 1\] is all -inf \(utterance 2, frame 1\)"):
         loss(scores, TARGETS, LENGTHS, from_logits=True)
     log_probs = torch.log_softmax(logits(), 2)
     log_probs[2, 1] = -math.inf

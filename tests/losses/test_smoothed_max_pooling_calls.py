@@ -95,7 +95,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "encoder",
         {"parts": torch.tensor([[1], [0], [3]])},
-        "part_lengths is None, expected integers, or parts as a list",
+        "and part_lengths is None, expected a list of lists, or both",
     ),
     ("encoder", {"part_lengths": [2, 0]}, "expected integers in a rectangular array"),
     ("encoder", {"parts": [[1]] * 3, "part_lengths": [1, 0, 2]}, "part_lengths[2] is 2 (utterance 2), expected 0..1"),
@@ -144,8 +144,7 @@ def test_nonfinite_scores(name: str, options: dict[str, Any], argument: str, val
     scores = GOOD[name][argument].clone()
     scores[0, 5, 0] = value
     options = {**options, argument: scores}
-    shown = "logits" if options.get("from_logits") else argument
-    with pytest.raises(ValueError, match=re.escape(f"{shown}[0, 5, 0] is {value} (utterance 0, frame 5)")):
+    with pytest.raises(ValueError, match=re.escape(f"{argument}[0, 5, 0] is {value} (utterance 0, frame 5)")):
         call(name, **options)
     leaf = scores.requires_grad_()
     dropped = call(name, **{**options, argument: leaf, "nonfinite": "drop"})
@@ -171,7 +170,7 @@ def test_nan_posteriors_can_be_dropped() -> None:
 def test_a_row_of_impossible_logits_alone_is_refused() -> None:
     scores = LOGITS.clone()
     scores[1, 3] = -torch.inf
-    with pytest.raises(ValueError, match=re.escape("logits[1, 3] is all -inf (utterance 1, frame 3)")):
+    with pytest.raises(ValueError, match=re.escape("log_probs[1, 3] is all -inf (utterance 1, frame 3)")):
         call("encoder", log_probs=scores, from_logits=True)
 
 

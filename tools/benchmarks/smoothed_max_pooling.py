@@ -4,7 +4,8 @@
 
 Binary cross-entropy with logits reads the same tensor and writes the same gradient: what any loss over it costs. All
 forms take turns in one process on as many threads as asked for, so that a busy machine slows all alike. Prints a
-table, then one line of JSON: medians, and the ratios to ours of each round's neighbours.
+table, then one line of JSON: medians, and the ratios to ours of each round's neighbours, by the clock and by the
+processor's time, which a busy machine stretches less.
 """
 
 from __future__ import annotations
@@ -68,18 +69,18 @@ def make_forms(args: argparse.Namespace) -> tuple[torch.Tensor, dict[str, Callab
     return logits, forms
 
 
-def time_once(leaf: torch.Tensor, loss: Callable[[], torch.Tensor]) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass."""
+def time_once(leaf: torch.Tensor, loss: Callable[[], torch.Tensor]) -> tuple[float, float, float]:
+    """Seconds of one forward and one backward pass, and the processor's seconds of both."""
     wait = torch.cuda.synchronize if leaf.is_cuda else lambda: None
     leaf.grad = None
     wait()
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     value = loss()
     wait()
     middle = time.perf_counter()
     value.backward()
     wait()
-    return middle - start, time.perf_counter() - middle
+    return middle - start, time.perf_counter() - middle, time.process_time() - cpu_start
 
 
 def peak_bytes(leaf: torch.Tensor, loss: Callable[[], torch.Tensor]) -> int:
@@ -119,23 +120,26 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All forms in turn, ``rounds`` times."""
     torch.set_num_threads(args.num_threads)
     leaf, forms = make_forms(args)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in forms}
+    seconds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in forms}
     for number in range(args.rounds + 1):
         for name, loss in forms.items():
-            pair = time_once(leaf, loss)
+            taken = time_once(leaf, loss)
             if number:
-                seconds[name].append(pair)
-    totals = {name: [sum(pair) for pair in pairs] for name, pairs in seconds.items()}
+                seconds[name].append(taken)
+    totals = {name: [forward + backward for forward, backward, _ in taken] for name, taken in seconds.items()}
+    cpu = {name: [processor for _, _, processor in taken] for name, taken in seconds.items()}
     size = leaf.numel() * leaf.element_size()
     rows = {
         name: {
-            "forward_ms": 1e3 * statistics.median(pair[0] for pair in pairs),
-            "backward_ms": 1e3 * statistics.median(pair[1] for pair in pairs),
+            "forward_ms": 1e3 * statistics.median(forward for forward, _, _ in taken),
+            "backward_ms": 1e3 * statistics.median(backward for _, backward, _ in taken),
             "total_ms": 1e3 * statistics.median(totals[name]),
             "fastest_ms": 1e3 * min(totals[name]),
+            "cpu_ms": 1e3 * statistics.median(cpu[name]),
             "times_ours": statistics.median(a / b for a, b in zip(totals[name], totals[OURS], strict=True)),
+            "cpu_times_ours": statistics.median(a / b for a, b in zip(cpu[name], cpu[OURS], strict=True)),
         }
-        for name, pairs in seconds.items()
+        for name, taken in seconds.items()
     }
     for name in (BASE, OURS):
         rows[name]["peak_over_input"] = peak_bytes(leaf, forms[name]) / size
@@ -151,16 +155,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+HEADINGS = {
+    "forward_ms": "forward ms",
+    "backward_ms": "backward ms",
+    "total_ms": "total ms",
+    "fastest_ms": "fastest ms",
+    "times_ours": "times ours",
+    "cpu_times_ours": "CPU time, times ours",
+    "peak_over_input": "peak / input",
+}
+
+
+def cells(row: dict[str, float]) -> list[str]:
+    """A row's numbers as in `HEADINGS`."""
+    return [f"{row[key]:.1f}" if key.endswith("_ms") else f"{row[key]:.2f}" if key in row else "" for key in HEADINGS]
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """The table for a document."""
+    lines = [f"| torch {result['torch']} | {' | '.join(HEADINGS.values())} |", "|---|" + "---:|" * len(HEADINGS)]
+    lines += [f"| {name} | {' | '.join(cells(row))} |" for name, row in result["forms"].items()]
+    return "\n".join(lines) + "\n"
+
+
 def show(result: dict[str, Any], console: Console) -> None:
     """Print the table."""
     shape = " x ".join(map(str, result["shape"]))
     table = Table(title=f"{shape} {result['dtype']}, {result['device']}, torch {result['torch']}")
-    for heading in ("form", "forward ms", "backward ms", "total ms", "fastest ms", "times ours", "peak / input"):
-        table.add_column(heading, justify="left" if heading == "form" else "right")
+    table.add_column("form")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right")
     for name, row in result["forms"].items():
-        peak = f"{row['peak_over_input']:.2f}" if "peak_over_input" in row else ""
-        times = (f"{row[key]:.1f}" for key in ("forward_ms", "backward_ms", "total_ms", "fastest_ms"))
-        table.add_row(name, *times, f"{row['times_ours']:.2f}", peak)
+        table.add_row(name, *cells(row))
     console.print(table)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result["operators"].items())
     console.print(f"Where our time goes: {shares}", highlight=False)
@@ -170,6 +196,7 @@ def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     result = measure(args)
     show(result, Console(width=120))
+    print(to_markdown(result))
     print(json.dumps(result))
     if args.output is not None:
         temporary = args.output.with_name(args.output.name + ".tmp")

@@ -45,29 +45,30 @@ def peaks(scores: Array, lockout_frames: int) -> list[int]:
 
 
 def add_events(events: Events, scores: Array, spoken: list[tuple[int, float, float]], frame_seconds: float) -> None:
-    """Add one stream: ``scores`` ``(T, K)`` smoothed posteriors, ``spoken`` the keywords (column, start, end in s).
+    """Add one stream: ``scores`` ``(T, K)``, ``spoken`` the keywords (column, start and end in seconds).
 
-    A keyword's score is the highest between its start and a tolerance after its end. Elsewhere every peak is a false
-    alarm at thresholds below its score, a keyword taken for another included.
+    A keyword's score is the highest between its start and a tolerance after its end, or the next occurrence's start.
+    Elsewhere every peak is a false alarm at thresholds below its score, a keyword taken for another included.
     """
     num_frames, num_keywords = scores.shape
     events.hours += num_frames * frame_seconds / 3600
     for column in range(num_keywords):
         rest = scores[:, column].copy()
-        for keyword, start, end in spoken:
-            if keyword == column:
-                first = int(start / frame_seconds)
-                stop = min(num_frames, int((end + TOLERANCE_SECONDS) / frame_seconds) + 1)
-                events.hits.append(float(scores[first:stop, column].max()))
-                rest[first:stop] = -np.inf
+        places = sorted((start, end) for keyword, start, end in spoken if keyword == column)
+        next_starts = [*(start for start, _ in places), np.inf][1:]
+        for (start, end), next_start in zip(places, next_starts, strict=True):
+            first = int(start / frame_seconds)
+            stop = int(min(end + TOLERANCE_SECONDS, next_start) / frame_seconds) + 1
+            events.hits.append(float(scores[first:stop, column].max()))
+            rest[first:stop] = -np.inf
         events.false_alarms += [float(rest[frame]) for frame in peaks(rest, round(LOCKOUT_SECONDS / frame_seconds))]
 
 
 def det_curve(events: Events) -> tuple[Array, Array]:
-    """False alarms per hour, ascending, and the false-reject rate at each, one point per false alarm."""
-    thresholds = np.sort(np.array(events.false_alarms))[::-1]
+    """False alarms per hour, ascending, and the lowest false-reject rate at each: one point per false alarm more."""
+    thresholds = np.append(np.sort(np.array(events.false_alarms))[::-1], -np.inf)
     hits = np.sort(np.array(events.hits))
-    # At a threshold just above the n-th highest false alarm there are n - 1 of them.
+    # What scores above the n-th highest false alarm is detected: n - 1 false alarms, and the keywords above.
     rejects = np.searchsorted(hits, thresholds, side="right") / max(1, len(hits))
     return np.arange(len(thresholds)) / events.hours, rejects
 
@@ -75,5 +76,4 @@ def det_curve(events: Events) -> tuple[Array, Array]:
 def false_reject_rate(events: Events, false_alarms_per_hour: float) -> float:
     """The lowest false-reject rate with at most that many false alarms per hour."""
     rates, rejects = det_curve(events)
-    allowed = rejects[rates <= false_alarms_per_hour]
-    return float(allowed[-1]) if len(allowed) else 0.0
+    return float(rejects[rates <= false_alarms_per_hour][-1])

@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 
 import numpy as np
-from detection import Events, det_curve
+from detection import Events, det_curve, false_reject_rate
 
 LINE_STYLES = ("-", "--", ":", "-.")
 MOST_FALSE_ALARMS_PER_HOUR = 300.0
 
 
-def write_det(events: dict[str, dict[str, Events]], losses: dict[str, str], sets: dict[str, str], path: Path) -> None:
-    """One panel per set, one curve per loss: false rejects over false alarms per hour, both logarithmic."""
+def write_det(events: dict[str, dict[str, list[Events]]], sets: dict[str, str], path: Path) -> None:
+    """One panel per set, one curve per loss (the mean over seeds, seeds faint): both axes logarithmic.
+
+    ``events`` are by set and by loss, one per seed.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -21,13 +24,17 @@ def write_det(events: dict[str, dict[str, Events]], losses: dict[str, str], sets
 
     figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets), 4), sharey=True, squeeze=False)
     for axis, (part, title) in zip(axes[0], sets.items(), strict=True):
-        for (name, label), style in zip(losses.items(), LINE_STYLES, strict=False):
-            found = events[part][name]
-            rates, rejects = det_curve(found)
-            shown = (rates > 0) & (rates <= MOST_FALSE_ALARMS_PER_HOUR)
-            # Half a keyword stands for none missed: 0 has no place on the axis.
-            floor = 0.5 / max(1, len(found.hits))
-            axis.step(rates[shown], 100 * np.maximum(rejects[shown], floor), style, where="post", label=label)
+        for (label, seeds), style in zip(events[part].items(), LINE_STYLES, strict=False):
+            # Half a keyword stands for none missed, and there is no less than one false alarm: 0 has no place here.
+            floor = 0.5 / max(1, len(seeds[0].hits))
+            grid = np.geomspace(1 / seeds[0].hours, MOST_FALSE_ALARMS_PER_HOUR, 200)
+            means = np.mean([[false_reject_rate(found, rate) for rate in grid] for found in seeds], axis=0)
+            (line,) = axis.plot(grid, 100 * np.maximum(means, floor), style, label=label)
+            for found in seeds if len(seeds) > 1 else ():
+                rates, rejects = det_curve(found)
+                shown = (rates > 0) & (rates <= MOST_FALSE_ALARMS_PER_HOUR)
+                steps = 100 * np.maximum(rejects[shown], floor)
+                axis.step(rates[shown], steps, where="post", color=line.get_color(), alpha=0.25, linewidth=0.7)
         axis.set(xscale="log", yscale="log", xlabel="false alarms per hour", title=title)
         axis.grid(which="both", alpha=0.3)
     axes[0, 0].set_ylabel("false rejects (%)")
@@ -35,6 +42,6 @@ def write_det(events: dict[str, dict[str, Events]], losses: dict[str, str], sets
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=150)
+    figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
     os.replace(temporary, path)

@@ -1,39 +1,43 @@
-"""A small convolutional keyword spotter, and three losses to train it with."""
+"""A small convolutional keyword spotter: 40 filter-bank bins in, a logit per keyword at a quarter of the frame rate."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import digits_path  # noqa: F401
 import torch
 from model import ConvBlock
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-from wfst_losses import smoothed_max_pooling_loss
-from wfst_losses.integrations.lhotse import keyword_windows
 
 SUBSAMPLING = 4
-SIGMA_SECONDS, FILTER_SECONDS = 0.09, 0.21
-"""The published filter: sigma 9 and 21 frames of 10 ms."""
 
 
 class Spotter(nn.Module):
-    """Stack frames to a quarter of their rate, then convolve; one sigmoid per keyword and frame."""
+    """Stack frames to a quarter of their rate, then convolve; one sigmoid per keyword and frame.
+
+    Args:
+        num_features: filter-bank bins.
+        num_keywords: columns of the output.
+        feature_stats: ``norm_means`` and ``norm_stds`` of the training features; kept in the checkpoint.
+    """
 
     def __init__(
         self,
-        stats: dict[str, list[float]],
+        num_features: int,
         num_keywords: int,
+        feature_stats: dict[str, list[float]] | None = None,
         *,
         channels: int = 64,
         num_blocks: int = 4,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        stats = feature_stats or {"norm_means": [0.0] * num_features, "norm_stds": [1.0] * num_features}
         self.register_buffer("means", torch.tensor(stats["norm_means"], dtype=torch.float32))
         self.register_buffer("stds", torch.tensor(stats["norm_stds"], dtype=torch.float32))
-        self.stem = nn.Conv1d(len(self.means), channels, 2 * SUBSAMPLING + 1, SUBSAMPLING, padding=SUBSAMPLING)
+        self.stem = nn.Conv1d(num_features, channels, 2 * SUBSAMPLING + 1, SUBSAMPLING, padding=SUBSAMPLING)
         self.blocks = nn.ModuleList(ConvBlock(channels, 2, 9, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(channels)
         self.output = nn.Linear(channels, num_keywords)
@@ -41,7 +45,7 @@ class Spotter(nn.Module):
 
     def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, T', K)`` logits and their ``(B,)`` lengths from features ``(B, T, F)`` and lengths ``(B,)``."""
-        index = torch.arange(features.shape[1])
+        index = torch.arange(features.shape[1], device=features.device)
         x = (features - self.means) / self.stds * (index < num_frames[:, None])[..., None]
         x = self.stem(x.transpose(1, 2)).transpose(1, 2)
         lengths = torch.div(num_frames + SUBSAMPLING - 1, SUBSAMPLING, rounding_mode="floor")
@@ -51,52 +55,10 @@ class Spotter(nn.Module):
         return self.output(self.norm(x)), lengths
 
 
-def output_frame_seconds(cut: Any) -> float:
-    """Duration of one frame of the network's output."""
-    return float(cut.frame_shift) * SUBSAMPLING
-
-
-def filter_of(frame_seconds: float) -> dict[str, Any]:
-    """The filter in output frames; its length the nearest odd number."""
-    return {
-        "sigma_frames": SIGMA_SECONDS / frame_seconds,
-        "filter_frames": 2 * round((FILTER_SECONDS / frame_seconds - 1) / 2) + 1,
-    }
-
-
-def pooling_loss(
-    logits: Tensor, lengths: Tensor, cuts: list[Any], keywords: list[str], *, is_smoothed: bool, negative_weight: float
-) -> Tensor:
-    """``(B,)`` max pooling over a window around each keyword's end, smoothed or plain."""
-    found = keyword_windows(cuts, keywords, subsampling_factor=SUBSAMPLING)
-    smoothing = filter_of(output_frame_seconds(cuts[0])) if is_smoothed else {"sigma_frames": 1.0, "filter_frames": 1}
-    return smoothed_max_pooling_loss(
-        logits=logits,
-        windows=found.windows,
-        labels=found.keywords,
-        input_lengths=lengths,
-        negative_weight=negative_weight,
-        **smoothing,
-    )
-
-
-def frame_loss(
-    logits: Tensor,
-    lengths: Tensor,
-    cuts: list[Any],
-    keywords: list[str],
-    *,
-    label_seconds: float,
-    negative_weight: float,
-) -> Tensor:
-    """``(B,)`` cross-entropy of every frame: the last ``label_seconds`` of a keyword are its own, all else is not."""
-    found = keyword_windows(
-        cuts, keywords, subsampling_factor=SUBSAMPLING, window_seconds=label_seconds, offset_seconds=0.0
-    )
-    frames = torch.arange(logits.shape[1])
-    inside = (frames >= found.windows[:, :, :1]) & (frames < found.windows[:, :, 1:])  # (B, M, T)
-    is_keyword = F.one_hot(found.keywords + 1, len(keywords) + 1)[:, :, 1:]  # (B, M, K)
-    targets = torch.einsum("bmt,bmk->btk", inside.float(), is_keyword.float()).clamp(max=1.0)
-    terms = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    weights = torch.where(targets > 0, 1.0, negative_weight)
-    return (terms * weights * (frames < lengths[:, None])[:, :, None]).sum((1, 2))
+def load_spotter(path: Path) -> tuple[Spotter, dict[str, Any]]:
+    """Return the spotter of a checkpoint, ready to detect, and its facts (``keywords``, ``loss``, ``params``)."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    facts: dict[str, Any] = json.loads(state["facts"])
+    model = Spotter(facts["num_features"], len(facts["keywords"]), **facts["model_options"])
+    model.load_state_dict(state["model"])
+    return model.eval(), facts

@@ -1,49 +1,35 @@
-"""Streams of spoken digits as lhotse cuts: features on disk, and an alignment that says where each word is."""
+"""Streams of spoken digits: words of one speaker with pauses between them, under white noise or babble."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import digits_path  # noqa: F401
 import numpy as np
 from corpus import SAMPLING_RATE, DigitRecording, speakers_of
 from lexicon import WORDS
-from lhotse import CutSet, LilcomChunkyWriter, MonoCut, SupervisionSegment
-from lhotse.supervision import AlignmentItem
-from mixing import (
-    FRAME_SAMPLES,
-    LEVEL,
-    NOISES,
-    at_speed,
-    babble_noise,
-    mix,
-    scale_to,
-    white_noise,
-)
-from prepare import make_extractor
-from tqdm import tqdm
+from mixing import FRAME_SAMPLES, LEVEL, NOISES, at_speed, babble_noise, mix, scale_to, white_noise
 
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 0.5
 MIN_SNR_DB, MAX_SNR_DB = 5.0, 20.0
 
+SpokenWord = tuple[str, float, float]
+"""Word, start and duration in seconds."""
+
 
 @dataclass(frozen=True)
 class Stream:
-    """Noisy digits of one speaker; ``words`` are (word, start, duration) in seconds."""
+    """Noisy digits of one speaker, a whole number of 10 ms frames, and where each word is."""
 
     name: str
     speaker: str
-    words: tuple[tuple[str, float, float], ...]
+    words: tuple[SpokenWord, ...]
     noise: str
     samples: np.ndarray
 
 
-def join(
-    recordings: Sequence[DigitRecording], rng: np.random.Generator
-) -> tuple[np.ndarray, tuple[tuple[str, float, float], ...]]:
+def join(recordings: Sequence[DigitRecording], rng: np.random.Generator) -> tuple[np.ndarray, tuple[SpokenWord, ...]]:
     """Recordings with a pause before each and after the last, in whole frames, and where each of them is."""
     pauses = (rng.uniform(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS, len(recordings) + 1) * SAMPLING_RATE).astype(int)
     pieces, words, position = [], [], 0
@@ -70,7 +56,7 @@ def draw_streams(
 ) -> Iterator[Stream]:
     """Streams of at most ``max_digits``; every recording comes once per draw; white noise and babble take turns.
 
-    ``max_speed_change`` 0.1 plays each stream at one speed between 0.9 and 1.1: training data only.
+    ``max_speed_change`` 0.1 plays each stream at one speed between 0.9 and 1.1, pitch included: training data only.
     """
     for draw in range(num_draws):
         noise_name = NOISES[draw % len(NOISES)]
@@ -87,42 +73,3 @@ def draw_streams(
                 noise = white_noise(len(speech), rng) if white else babble_noise(len(speech), babble_pool, rng)
                 samples = mix(speech, noise, float(rng.uniform(MIN_SNR_DB, MAX_SNR_DB)))
                 yield Stream(f"{prefix}-{draw:02d}-{speaker}-{count:04d}", speaker, words, noise_name, samples)
-
-
-def make_cut(stream: Stream, extractor: object, writer: LilcomChunkyWriter) -> MonoCut:
-    """Features stored, words as an alignment; the audio is not kept."""
-    features = extractor.extract_from_samples_and_store(stream.samples[None], writer, SAMPLING_RATE)  # type: ignore[attr-defined]
-    features.recording_id, features.channels = stream.name, 0
-    supervision = SupervisionSegment(
-        id=stream.name,
-        recording_id=stream.name,
-        start=0.0,
-        duration=features.duration,
-        text=" ".join(word for word, _, _ in stream.words),
-        speaker=stream.speaker,
-        alignment={"word": [AlignmentItem(*word) for word in stream.words]},
-        custom={"noise": stream.noise},
-    )
-    return MonoCut(
-        id=stream.name,
-        start=0.0,
-        duration=features.duration,
-        channel=0,
-        features=features,
-        supervisions=[supervision],
-    )
-
-
-def write_split(streams: Iterator[Stream], num_words: int, name: str, output_dir: Path) -> CutSet:
-    """Write a split's features and manifest; the manifest appears only when complete."""
-    extractor, cuts = make_extractor(), []
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with LilcomChunkyWriter(output_dir / f"feats_{name}") as writer, tqdm(total=num_words, desc=name) as progress:
-        for stream in streams:
-            cuts.append(make_cut(stream, extractor, writer))
-            progress.update(len(stream.words))
-    temporary = output_dir / f"cuts_{name}.tmp.jsonl.gz"
-    cut_set = CutSet.from_cuts(cuts)
-    cut_set.to_file(temporary)
-    os.replace(temporary, output_dir / f"cuts_{name}.jsonl.gz")
-    return cut_set

@@ -34,7 +34,7 @@ def get_backend(name: str, device: torch.device) -> AbstractBackend:
     """
     if name == "auto":
         name = "native" if device.type == "cpu" and importlib.util.find_spec("numba") else "reference"
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     return _load(name)
 

@@ -84,7 +84,7 @@ class LanguageModel:
         check_choice("discounting", discounting, ("absolute", "witten_bell"))
         check_count("order", order)
         tokens = _tokens(num_labels, blank)
-        rows = [np.asarray(sequence).tolist() for sequence in sequences]
+        rows = _rows(sequences)
         allowed = set(tokens)
         for index, row in enumerate(rows):
             for position, token in enumerate(row):
@@ -127,7 +127,7 @@ class LanguageModel:
             row = int(np.argmin(tokens))
             raise ValueError(f"token[{row}] is {tokens[row]}, expected a label, or {EPSILON} to back off")
         ends = _integers("source", source), _integers("destination", destination)
-        arcs = Graph(*ends, tokens, tokens, _floats(score), _floats(final_scores), start)
+        arcs = Graph(*ends, tokens, tokens, _floats("score", score), _floats("final_scores", final_scores), start)
         return cls(arcs, int(tokens.max(initial=0)) + 1)
 
     def __post_init__(self) -> None:
@@ -201,6 +201,18 @@ def check_language_model(model: object, num_labels: int) -> LanguageModel:
     return model
 
 
+def _rows(sequences: object) -> list[list[int]]:
+    if not isinstance(sequences, Sequence) or isinstance(sequences, (str, bytes)):
+        raise ValueError(f"sequences is {sequences!r:.80}, expected a list of lists of integers")
+    rows = []
+    for index, sequence in enumerate(sequences):
+        row = np.asarray(sequence, dtype=object)
+        if row.ndim != 1:
+            raise ValueError(f"sequences[{index}] is {sequence!r:.80}, expected a sequence of integers")
+        rows.append(row.tolist())
+    return rows
+
+
 def _tokens(num_labels: int, blank: int) -> list[int]:
     check_count("num_labels", num_labels)
     check_blank(blank, num_labels)
@@ -208,13 +220,35 @@ def _tokens(num_labels: int, blank: int) -> list[int]:
 
 
 def _integers(name: str, values: Any) -> npt.NDArray[np.int32]:
-    column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    try:
+        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError:  # ragged
+        column = np.asarray(None)
     if column.size == 0:
         column = column.astype(np.int64)
     if column.ndim != 1 or column.dtype.kind not in "iu":
-        raise ValueError(f"{name} has shape {column.shape} and dtype {column.dtype}, expected (A,) integers")
+        raise ValueError(
+            f"{name} is {values!r:.80}, of shape {column.shape} and dtype {column.dtype}, expected (A,) integers"
+        )
+    too_wide = (column < np.iinfo(np.int32).min) | (column > np.iinfo(np.int32).max)
+    if too_wide.any():
+        row = int(np.argmax(too_wide))
+        raise ValueError(f"{name}[{row}] is {column[row]}, expected a 32-bit integer")
     return column.astype(np.int32)
 
 
-def _floats(values: Any) -> npt.NDArray[np.float64]:
-    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
+def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    try:
+        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError:  # ragged
+        column = np.asarray(None)
+    if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):
+        raise ValueError(
+            f"{name} is {values!r:.80}, of shape {column.shape} and dtype {column.dtype}, expected a row of numbers"
+        )
+    column = column.astype(np.float64)
+    wrong = np.isnan(column) | (column == np.inf)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name}[{row}] is {column[row]}, expected a number or -inf")
+    return column

@@ -14,6 +14,7 @@ from wfst_losses.validation import (
     Lengths,
     Targets,
     check_blank,
+    check_flag,
     check_reduction,
     check_targets,
     check_topology,
@@ -73,6 +74,7 @@ def ctc_loss(
     35
     """
     check_reduction(reduction)
+    check_flag("zero_infinity", zero_infinity)
     emissions = read_emissions(
         log_probs,
         input_lengths,

@@ -12,7 +12,7 @@ from wfst_losses.losses.expected_errors import Criterion, Diagnostics, expected_
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
-from wfst_losses.validation import TokenSequence, check_reduction
+from wfst_losses.validation import TokenSequence, check_flag, check_generator, check_reduction, shown
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -65,8 +65,9 @@ def lattice_mwer_loss(
     """
     from wfst_losses.backends.k2.lattice import read_lattice
 
-    del use_double_scores
+    check_flag("use_double_scores", use_double_scores)
     check_reduction(reduction)
+    check_generator(generator)
     criterion = Criterion(
         sampler if sampler is not None else RandomPaths(num_paths),
         risk,
@@ -86,7 +87,7 @@ def lattice_mwer_loss(
 def _check_references(ref_texts: Sequence[Sequence[int]] | RaggedTensor, num_utterances: int) -> list[TokenSequence]:
     rows = ref_texts.tolist() if hasattr(ref_texts, "tolist") else ref_texts
     if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
-        raise ValueError(f"ref_texts is a {type(ref_texts).__name__}, expected a list of lists or a k2.RaggedTensor")
+        raise ValueError(f"ref_texts is {shown(ref_texts)}, expected a list of lists or a k2.RaggedTensor")
     if len(rows) != num_utterances:
         raise ValueError(f"ref_texts has {len(rows)} references but lattice has {num_utterances}, expected as many")
     references = []

@@ -22,6 +22,7 @@ from wfst_losses.validation import (
     Targets,
     check_blank,
     check_choice,
+    check_flag,
     check_number,
     check_reduction,
     check_targets,
@@ -88,6 +89,7 @@ def mmi_loss(
     0.24
     """
     check_reduction(reduction)
+    check_flag("zero_infinity", zero_infinity)
     check_number("den_scale", den_scale, low=0.0)
     check_number("boost", boost, low=0.0)
     check_choice("memory", memory, ("full", "low"))

@@ -20,6 +20,7 @@ from wfst_losses.validation import (
     Lengths,
     Targets,
     check_blank,
+    check_generator,
     check_reduction,
     check_targets,
     check_topology,
@@ -90,6 +91,7 @@ def mwer_loss(
     torch.Size([1])
     """
     check_reduction(reduction)
+    check_generator(generator)
     criterion = Criterion(sampler, risk, estimator, temperature, path_score, baseline, nbest_scale)
     emissions = read_emissions(
         log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite

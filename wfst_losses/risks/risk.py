@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
 
-from wfst_losses.validation import TokenSequence, check_number
+from wfst_losses.validation import TokenSequence, check_flag, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class AbstractRisk(abc.ABC):
     normalised: bool = False
 
     def __post_init__(self) -> None:
+        check_flag("risk.normalised", self.normalised)
         for name in ("insertion", "deletion", "substitution"):
             check_number(f"risk.{name}", getattr(self, name), low=0)
             if getattr(self, name) != int(getattr(self, name)):

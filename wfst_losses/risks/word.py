@@ -34,7 +34,13 @@ class WordErrors(AbstractRisk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.tokens, str) or not all(isinstance(token, str) for token in self.tokens):
+        if not isinstance(self.mark, str) or not self.mark:
+            raise ValueError(f"risk.mark is {self.mark!r:.80}, expected a text of one character or more")
+        if (
+            isinstance(self.tokens, str)
+            or not isinstance(self.tokens, Sequence)
+            or not all(isinstance(token, str) for token in self.tokens)
+        ):
             raise ValueError(f"risk.tokens is {self.tokens!r:.80}, expected a sequence of token names by label")
         if not any(token.startswith(self.mark) for token in self.tokens):
             raise ValueError(f"risk.tokens has no token that begins with the word mark {self.mark!r}, expected one")

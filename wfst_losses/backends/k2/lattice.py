@@ -24,7 +24,7 @@ def read_lattice(lattice: Fsa) -> ArcLattice:
         ValueError: if it is no FsaVec, or not acyclic.
     """
     if not isinstance(lattice, k2.Fsa):
-        raise ValueError(f"lattice is a {type(lattice).__name__}, expected a k2.Fsa with one graph per utterance")
+        raise ValueError(f"lattice is {lattice!r:.80}, expected a k2.Fsa with one graph per utterance")
     if len(lattice.shape) != 3:
         raise ValueError(f"lattice has shape {tuple(lattice.shape)}, expected an FsaVec: one graph per utterance")
     arcs = lattice.arcs.values().cpu().numpy()

@@ -25,7 +25,7 @@ from wfst_losses.losses.smoothed_max_pooling.windows import (
     cut_windows,
     read_integers,
 )
-from wfst_losses.validation import Lengths, check_blank, check_count
+from wfst_losses.validation import Lengths, check_blank, check_count, check_flag, shown
 
 
 def encoder_smoothed_max_pooling_loss(
@@ -123,7 +123,9 @@ def _read_call(
     check_normalised: bool,
     **smoothing: Any,
 ) -> Call:
-    name = "logits" if from_logits else "log_probs"
+    check_flag("from_logits", from_logits)
+    check_flag("check_normalised", check_normalised)
+    name = "log_probs"
     scores = check_pooled_scores(name, log_probs, nonfinite)
     num_utterances, num_frames, num_labels = scores.shape
     if part_lengths is None:
@@ -150,7 +152,7 @@ def _read_call(
 def _pad(parts: Any) -> tuple[IntegerArray, IntegerArray]:
     """A list of lists as ``(B, N)`` and its lengths."""
     if isinstance(parts, (str, bytes, torch.Tensor)) or not isinstance(parts, Sequence):
-        raise ValueError("part_lengths is None, expected integers, or parts as a list of lists")
+        raise ValueError(f"parts is {shown(parts)} and part_lengths is None, expected a list of lists, or both")
     rows = [read_integers(**{f"parts[{index}]": row})[f"parts[{index}]"] for index, row in enumerate(parts)]
     for index, row in enumerate(rows):
         check_places(f"parts[{index}]", row, ("N",), (row.size,))
