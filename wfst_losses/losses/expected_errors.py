@@ -60,6 +60,8 @@ class Criterion:
             raise ValueError("include_reference is True, expected path_score='sum': a reference comes with no path")
         if self.estimator != "nbest":
             self._check_unscaled()
+
+    def _check_unscaled(self) -> None:
         if self.estimator == "sampled":
             self._check_sampler()
         elif self.path_score != "sum":
