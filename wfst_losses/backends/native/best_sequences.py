@@ -26,7 +26,7 @@ def find(rows: Rows, inputs: Inputs, graph_of: Ints, utterance_of: Ints, num_pat
     steps = np.full((paths.num_paths, int(inputs.lengths.max(initial=0))), -1, dtype=np.int64)
     graph_scores = np.empty(paths.num_paths)
     for row, (reading, arcs) in enumerate(zip(paths.utterances.tolist(), paths.steps, strict=True)):
-        _, unrolled = found[reading]  # type: ignore[misc]
+        _, unrolled = found[reading]
         taken = arcs[arcs >= 0]
         labels = unrolled.label[taken]
         read = labels[labels != EPSILON]
