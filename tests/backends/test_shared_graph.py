@@ -148,7 +148,7 @@ def peaky(num_frames: int, num_labels: int, gap: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_underflows_is_found_out(dtype: torch.dtype) -> None:
-    num_frames, num_labels = 4000, 6
+    num_frames, num_labels = 4000, 30
     graph, log_probs = left_to_right(num_labels), peaky(num_frames, num_labels, 30.0).to(dtype)
     lengths = [num_frames, num_frames - 3, num_frames]
     totals, gradient, told = run(graph, log_probs, lengths)
@@ -161,13 +161,13 @@ def test_what_underflows_is_found_out(dtype: torch.dtype) -> None:
 
 
 def test_bits_are_added_where_they_are_needed() -> None:
-    # Each frame but the last rules all but one label out by 40 nats; the last wants another.
-    log_probs = torch.zeros(2, 3, 4)
-    log_probs[0, :2, 1:] = -60.0
-    log_probs[0, 2, :3] = -400.0
-    totals, gradient, told = run(denominator_of(4), log_probs, [3, 3])
+    # The last state is 120 nats behind the first, and the one that counts.
+    log_probs = torch.zeros(2, 6, 4)
+    log_probs[0, :, 1:] = -40.0
+    graph = left_to_right(4)
+    totals, gradient, told = run(graph, log_probs, [6, 6])
     assert told.num_by_path == {SCALED: 1, DOUBLE: 1}
-    wanted, wanted_gradient, _ = run(denominator_of(4), log_probs.double(), [3, 3], "reference")
+    wanted, wanted_gradient, _ = run(graph, log_probs.double(), [6, 6], "reference")
     torch.testing.assert_close(totals.double(), wanted, rtol=0, atol=1e-5)
     torch.testing.assert_close(gradient.double(), wanted_gradient, rtol=0, atol=1e-5)
 

@@ -49,7 +49,7 @@ def test_paths_are_those_of_the_plain_composition(name: str, backs_off: bool) ->
         wanted = Counter(oracles.walk(plain.graph(0), num_frames))
         assert Counter(oracles.walk(found.graph(0), num_frames)) == wanted, f"V = {num_labels}"
         num_paths += sum(wanted.values())
-    assert num_paths > 100
+    assert num_paths > 40
 
 
 @pytest.mark.parametrize("name", ["correct", "selfless"])

@@ -8,8 +8,8 @@ minute and 10 GB, so that it is run on fewer frames (--exact-frames) and once, a
 "large": mmi_loss with the correct topology, V = 2048, B = 32, T = 500, a back-off bigram of 200,000 arcs.
 "growth": the cost of a denominator over T, B and arcs.
 
-All forms take turns in one process. Peak memory is that of a process that runs one form alone, less what it held
-before. An arc-frame is one arc at one frame of one utterance; value and gradient visit each twice.
+All forms take turns in one process. Peak memory is what a run adds to a process of its own. An arc-frame is one arc at
+one frame of one utterance; value and gradient visit each twice.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exact-frames", type=int, default=20, help="frames for k2 without pruning")
     parser.add_argument("--rounds", type=int, default=7, help="times each form runs, after one to warm up")
     parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--only", help="run this form once, print its peak memory")
+    parser.add_argument("--memory-of", help="run this form once, print its peak memory")
     parser.add_argument("--output", type=Path, help="write the JSON there, too")
     return parser
 
@@ -111,15 +111,15 @@ def k2_form(graph: GraphBatch, log_probs: torch.Tensor, beam: float) -> Callable
 
     from wfst_losses.backends.k2.convert import to_k2
 
-    fsa = k2.create_fsa_vec([to_k2(graph.graph(0))])
     num_utterances, num_frames, _ = log_probs.shape
+    fsas = k2.create_fsa_vec([to_k2(graph.graph(0))] * num_utterances)
     supervisions = torch.tensor([[row, 0, num_frames] for row in range(num_utterances)], dtype=torch.int32)
-    to_graph = torch.zeros(num_utterances, dtype=torch.int32)
+    to_dense = torch.arange(num_utterances, dtype=torch.int32)
 
     def run() -> torch.Tensor:
         log_probs.grad = None
         dense = k2.DenseFsaVec(log_probs, supervisions)
-        lattice = k2.intersect_dense(fsa, dense, beam, max_states=2**31 - 1, max_arcs=2**30, a_to_b_map=to_graph)
+        lattice = k2.intersect_dense(fsas, dense, beam, max_states=2**31 - 1, max_arcs=2**30, a_to_b_map=to_dense)
         totals = lattice.get_tot_scores(use_double_scores=True, log_semiring=True)
         totals.sum().backward()
         return totals.detach()
@@ -157,9 +157,9 @@ def measure_denominator(args: argparse.Namespace) -> dict[str, Any]:
     rates = {name: 2e3 * forms[name][1] / times[name]["processor_ms"] for name in forms}
     rows = {}
     for name in forms:
-        memory = in_process_of_its_own(
-            ["--only", name, *(f"--{key}={getattr(args, key.replace('-', '_'))}" for key in SIZES)]
-        )
+        sizes = ("num_utterances", "num_frames", "exact_frames")
+        options = [f"--{size.replace('_', '-')}={getattr(args, size)}" for size in sizes]
+        memory = in_process_of_its_own([f"--memory-of={name}", *options])
         rows[name] = {
             **times[name],
             "arc_frames_per_second": rates[name],
@@ -168,9 +168,6 @@ def measure_denominator(args: argparse.Namespace) -> dict[str, Any]:
             "num_frames": args.exact_frames if name == "k2, beam 1e9" else args.num_frames,
         }
     return {"part": args.part, "num_utterances": args.num_utterances, "forms": rows}
-
-
-SIZES = ("num-utterances", "num-frames", "exact-frames")
 
 
 def measure_large(args: argparse.Namespace) -> dict[str, Any]:
@@ -194,9 +191,8 @@ def measure_large(args: argparse.Namespace) -> dict[str, Any]:
         logits.grad = None
         call().sum().backward()
 
-    before = peak_bytes()
-    run()
-    beyond = peak_bytes() - before - logits.numel() * 4
+    logits.grad = None
+    beyond = peak_bytes(run) - logits.numel() * 4
     times = take_turns({NATIVE: run}, args.rounds)[NATIVE]
     return {
         "part": args.part, "num_arcs": graph.num_arcs, "num_states": graph.num_states,
@@ -226,11 +222,9 @@ def main() -> None:
     """Measure, print, write."""
     args = get_parser().parse_args()
     torch.set_num_threads(args.num_threads)
-    if args.only:
-        form = denominator_forms(args)[args.only][0]
-        before = peak_bytes()
-        form()
-        print(json.dumps({"peak_bytes": peak_bytes() - before}))
+    if args.memory_of:
+        form = denominator_forms(args)[args.memory_of][0]
+        print(json.dumps({"peak_bytes": peak_bytes(form)}))
         return
     measure = {"denominator": measure_denominator, "large": measure_large, "growth": measure_growth}[args.part]
     result = {**machine(args.num_threads), **measure(args)}

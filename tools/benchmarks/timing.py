@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 
@@ -58,15 +61,30 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def peak_bytes() -> int:
-    """The most memory this process has held so far."""
-    import resource
+def peak_bytes(form: Callable[[], object]) -> int:
+    """The most memory that running ``form`` adds to the process, looked at every millisecond."""
+    process, done = psutil.Process(), threading.Event()
+    gc.collect()
+    before = process.memory_info().rss
+    peak = before
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(1e-3):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        form()
+    finally:
+        done.set()
+        watcher.join()
+    return max(peak, process.memory_info().rss) - before
 
 
 def in_process_of_its_own(arguments: list[str]) -> dict[str, Any]:
-    """The last line of JSON that this script prints when run with other arguments: what one form alone takes."""
+    """The last line of JSON that this script prints when run with other arguments: memory is not yet there to reuse."""
     done = subprocess.run([sys.executable, sys.argv[0], *arguments], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
