@@ -51,12 +51,39 @@ def test_every_recording_comes_once_per_draw_from_one_speaker(recordings):
 
 
 def test_strings_repeat_with_the_seed_and_change_with_it(recordings):
+    variation = mixing.Variation(max_speed_change=0.1, max_recording_speed_change=0.1, max_equaliser_db=6.0)
+
     def draw(seed):
-        return list(mixing.draw_strings(recordings, recordings, 2, seed, "x", max_speed_change=0.1))
+        return list(mixing.draw_strings(recordings, recordings, 2, seed, "x", variation=variation))
 
     first, again, other = draw(1), draw(1), draw(2)
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(first, again, strict=True))
     assert [string.recordings for string in first] != [string.recordings for string in other]
+
+
+def test_varied_recordings_last_as_long_as_their_speed_says_and_gain_no_more_than_allowed(recordings):
+    rng = np.random.default_rng(0)
+    original = recordings[0]
+    lengths = []
+    for _ in range(20):
+        varied = mixing.vary(original, mixing.Variation(max_recording_speed_change=0.2, max_equaliser_db=6.0), rng)
+        assert varied.name == original.name
+        lengths.append(len(varied.samples) / len(original.samples))
+    assert 1 / 1.2 - 0.01 <= min(lengths) < 0.95
+    assert 1.05 < max(lengths) <= 1 / 0.8 + 0.01
+
+
+def test_the_equaliser_changes_the_spectrum_smoothly_within_its_limit():
+    rng = np.random.default_rng(0)
+    impulse = np.zeros(4000, dtype=np.float32)
+    impulse[0] = 1.0
+    gains = []
+    for _ in range(20):
+        gain_db = 20 * np.log10(np.abs(np.fft.rfft(mixing.equalise(impulse, 6.0, rng))))
+        assert np.abs(np.diff(gain_db))[50:].max() < 0.1
+        gains.append(np.abs(gain_db).max())
+    assert 2.0 < max(gains) <= 6.001
+    assert np.allclose(mixing.equalise(impulse, 0.0, rng), impulse, atol=1e-6)
 
 
 def test_split_keeps_indices_and_the_held_out_speaker_apart(recordings):

@@ -88,6 +88,7 @@ def batch():
         ("--loss", "ctc"),
         ("--loss", "mwer", "--lattice", "log-probs"),
         ("--loss", "mwer", "--lattice", "log-probs", "--risk", "token", "--ctc-weight", "0.1"),
+        ("--loss", "mwer", "--lattice", "log-probs", "--estimator", "sampled", "--path-score", "single"),
     ],
 )
 def test_objectives_have_gradients_through_every_topology(topology, options):
@@ -120,9 +121,15 @@ def test_rate_warms_up_then_decays_or_halves():
     assert linear(0) == pytest.approx(0.25)
     assert linear(10) == pytest.approx(0.5)
     plateau = train.Rate(train.get_parser().parse_args(required), steps_per_epoch=10)
-    for improved in (True, False, False, True, False):
-        plateau.epoch_ended(improved)
+    for epoch, improved in enumerate((True, False, False, True, False), start=1):
+        plateau.epoch_ended(epoch, improved)
     assert plateau(10) == pytest.approx(0.5)
+    held = train.Rate(train.get_parser().parse_args([*required, "--hold-epochs", "4"]), steps_per_epoch=10)
+    rates = []
+    for epoch in range(1, 9):
+        held.epoch_ended(epoch, improved=False)
+        rates.append(held(10))
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.5, 0.5, 0.25])
 
 
 def test_prepare_train_fine_tune_decode(tmp_path, recordings, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from corpus import SAMPLING_RATE, DigitRecording, resample, speakers_of
@@ -15,6 +15,7 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.05, 0.25
 MIN_SNR_DB, MAX_SNR_DB = 0.0, 10.0
 NUM_BABBLE_SPEAKERS = 6
 FRAME_SAMPLES = SAMPLING_RATE // 100
+NUM_EQUALISER_WAVES = 4
 LEVEL = 0.05  # root mean square of every recording before mixing: speakers differ by a factor of ten
 
 
@@ -30,6 +31,29 @@ class DigitString:
     noise: str
     snr_db: float
     samples: np.ndarray
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far training data strays from the recordings.
+
+    Attributes:
+        max_speed_change: 0.1 plays each string at one speed between 0.9 and 1.1, pitch included.
+        max_recording_speed_change: the same for each recording by itself.
+        max_equaliser_db: gain or loss, at most, of a smooth random filter on each recording.
+    """
+
+    max_speed_change: float = 0.0
+    max_recording_speed_change: float = 0.0
+    max_equaliser_db: float = 0.0
+
+    @property
+    def of_recordings(self) -> bool:
+        """Whether recordings are changed one by one."""
+        return self.max_recording_speed_change > 0 or self.max_equaliser_db > 0
+
+
+NO_VARIATION = Variation()
 
 
 def string_lengths(num_recordings: int, rng: np.random.Generator) -> list[int]:
@@ -70,6 +94,24 @@ def at_speed(speech: np.ndarray, speed: float) -> np.ndarray:
     return speech if num_samples == len(speech) else resample(speech, len(speech), num_samples)
 
 
+def equalise(samples: np.ndarray, max_gain_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Pass a recording through a random smooth filter: another microphone, room or mood of the speaker."""
+    spectrum = np.fft.rfft(samples)
+    frequency = np.linspace(0.0, 1.0, len(spectrum))
+    weights = rng.uniform(-1.0, 1.0, NUM_EQUALISER_WAVES) * max_gain_db / NUM_EQUALISER_WAVES
+    phases = rng.uniform(0.0, 2 * np.pi, NUM_EQUALISER_WAVES)
+    waves = np.cos(np.pi * np.outer(np.arange(1, NUM_EQUALISER_WAVES + 1), np.sqrt(frequency)) + phases[:, None])
+    return np.fft.irfft(spectrum * 10 ** (weights @ waves / 20), n=len(samples)).astype(np.float32)
+
+
+def vary(recording: DigitRecording, variation: Variation, rng: np.random.Generator) -> DigitRecording:
+    """Return a recording as it might have been made another time."""
+    speed = 1.0 + float(rng.uniform(-variation.max_recording_speed_change, variation.max_recording_speed_change))
+    samples = resample(recording.samples, len(recording.samples), round(len(recording.samples) / speed))
+    samples = equalise(samples, variation.max_equaliser_db, rng)
+    return replace(recording, samples=samples)
+
+
 def white_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Return Gaussian noise with a flat spectrum."""
     return rng.standard_normal(num_samples).astype(np.float32)
@@ -102,12 +144,12 @@ def draw_strings(
     seed: int,
     prefix: str,
     *,
-    max_speed_change: float = 0.0,
+    variation: Variation = NO_VARIATION,
 ) -> Iterator[DigitString]:
     """Yield strings in which every recording comes once per draw; white noise and babble take turns.
 
-    A draw joins each speaker's recordings anew, so no two draws hold the same strings. ``max_speed_change`` 0.1 plays
-    each string at one speed between 0.9 and 1.1, pitch included: training data only.
+    A draw joins each speaker's recordings anew, so no two draws hold the same strings. ``variation`` is for training data
+    only.
     """
     for draw in range(num_draws):
         noise_name = NOISES[draw % len(NOISES)]
@@ -118,8 +160,9 @@ def draw_strings(
             ends = np.cumsum(string_lengths(len(own), rng))
             for count, members in enumerate(np.split(order, ends[:-1])):
                 chosen = [own[i] for i in members]
-                speed = 1.0 + float(rng.uniform(-max_speed_change, max_speed_change))
-                speech = at_speed(join(chosen, rng), speed)
+                voices = [vary(recording, variation, rng) for recording in chosen] if variation.of_recordings else chosen
+                speed = 1.0 + float(rng.uniform(-variation.max_speed_change, variation.max_speed_change))
+                speech = at_speed(join(voices, rng), speed)
                 white = noise_name == "white"
                 noise = white_noise(len(speech), rng) if white else babble_noise(len(speech), babble_pool, rng)
                 snr_db = float(rng.uniform(MIN_SNR_DB, MAX_SNR_DB))

@@ -36,6 +36,8 @@ def make_objective(args: argparse.Namespace, tokens: list[str]) -> Objective:
     options = {
         "sampler": RandomPaths(num_paths=args.num_paths),
         "risk": risk,
+        "estimator": args.estimator,
+        "path_score": args.path_score,
         "nbest_scale": args.nbest_scale,
         "generator": generator,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 from corpus import SAMPLING_RATE, DigitRecording, read_folder, speakers_of, split
 from lexicon import make_tokens, write_tokens
 from lhotse import CutSet, Fbank, FbankConfig, LilcomChunkyWriter, MonoCut, SupervisionSegment
-from mixing import DigitString, draw_strings
+from mixing import NO_VARIATION, DigitString, Variation, draw_strings
 from results import write_json
 from tqdm import tqdm
 
@@ -37,6 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--test-draws", type=int, default=12)
     parser.add_argument("--held-out-draws", type=int, default=6)
     parser.add_argument("--max-speed-change", type=float, default=0.1, help="speed perturbation of the training part")
+    parser.add_argument("--max-recording-speed-change", type=float, default=0.0, help="the same by recording")
+    parser.add_argument("--max-equaliser-db", type=float, default=0.0, help="random filter on each training recording")
     parser.add_argument("--num-indices", type=int, default=30, help="synthesised recordings per voice and digit")
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -82,11 +84,11 @@ def write_split(
     num_draws: int,
     seed: int,
     output_dir: Path,
-    max_speed_change: float,
+    variation: Variation,
 ) -> CutSet:
     """Write the features and the manifest of one split; the manifest appears only when complete."""
     extractor = make_extractor()
-    strings = draw_strings(recordings, babble_pool, num_draws, seed, name, max_speed_change=max_speed_change)
+    strings = draw_strings(recordings, babble_pool, num_draws, seed, name, variation=variation)
     cuts = []
     with (
         LilcomChunkyWriter(output_dir / f"feats_{name}") as writer,
@@ -114,6 +116,7 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
     held_out = args.held_out_speaker or speakers_of(recordings)[-1]
     parts = split(recordings, held_out)
     num_draws = dict(zip(SPLITS, (args.train_draws, args.dev_draws, args.test_draws, args.held_out_draws), strict=True))
+    variation = Variation(args.max_speed_change, args.max_recording_speed_change, args.max_equaliser_db)
     write_tokens(args.output_dir / "tokens.txt", make_tokens())
     summary: dict[str, object] = {
         "corpus": "folder" if args.corpus_dir else "synthesised",
@@ -128,7 +131,7 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
             num_draws[name],
             args.seed * len(SPLITS) + number,
             args.output_dir,
-            args.max_speed_change if name == "train" else 0.0,
+            variation if name == "train" else NO_VARIATION,
         )
         if name == "train":
             stats = cuts.compute_global_feature_stats()

@@ -40,6 +40,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--topology", choices=tuple(topologies.TOPOLOGIES), default="correct")
     add("--risk", choices=("word", "token"), default="word", help="what MWER counts")
     add("--num-paths", type=int, default=16, help="paths drawn per utterance by MWER")
+    add("--estimator", choices=("nbest", "sampled"), default="nbest", help="of MWER; sampled is unbiased")
+    add("--path-score", choices=("sum", "single"), default="sum", help="score of all alignments of a path, or its own")
     add("--acoustic-scale", type=float, default=1.0, help="MWER sees log-probs times this, normalised again")
     add("--nbest-scale", type=float, default=1.0, help="scores times this while MWER draws paths")
     add("--ctc-weight", type=float, default=0.0, help="MWER is minimised together with this much CTC")
@@ -48,6 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--lr", type=float, default=2e-3)
     add("--weight-decay", type=float, default=0.01)
     add("--schedule", choices=("plateau", "linear"), default="plateau", help="halve on a plateau, or decay to 0")
+    add("--hold-epochs", type=int, default=0, help="epochs at the full rate before a plateau counts")
     add("--warmup-steps", type=int, default=100)
     add("--num-epochs", type=int, default=40)
     add("--patience", type=int, default=5, help="stop after this many epochs without a better development WER")
@@ -77,9 +80,9 @@ class Rate:
         left = max(0.0, 1.0 - step / self.num_steps) if self.args.schedule == "linear" else self.scale
         return float(self.args.lr * warm * left)
 
-    def epoch_ended(self, improved: bool) -> None:
-        """Halve after two epochs in a row that brought no better development WER."""
-        self.stale = 0 if improved else self.stale + 1
+    def epoch_ended(self, epoch: int, improved: bool) -> None:
+        """Halve after two epochs in a row that brought no better development WER, once the hold is over."""
+        self.stale = 0 if improved or epoch <= self.args.hold_epochs else self.stale + 1
         if self.stale >= 2:
             self.scale, self.stale = self.scale / 2, 0
 
@@ -192,8 +195,8 @@ class Trainer:
             start = time.perf_counter()
             terms = self.train_epoch(epoch, rate)
             improved = self.record(epoch, terms, time.perf_counter() - start)
-            rate.epoch_ended(improved)
-            flat = 0 if improved else flat + 1
+            rate.epoch_ended(epoch, improved)
+            flat = 0 if improved or epoch <= self.args.hold_epochs else flat + 1
             if flat >= self.args.patience:
                 break
         self.writer.close()
