@@ -23,6 +23,8 @@ import report
 import train
 from results import read_json, write_json, write_text
 
+PREPARE = ("--train-draws", "48", "--dev-draws", "16", "--max-recording-speed-change", "0.12")
+PREPARE += ("--max-equaliser-db", "20")
 FINE_TUNINGS = ("continued", "mwer")
 
 
@@ -35,21 +37,24 @@ def get_parser() -> argparse.ArgumentParser:
     add("--data-dir", type=Path, help="already prepared data")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--topology", default="correct")
-    add("--ctc-lr", type=float, default=3e-3)
-    add("--max-epochs", type=int, default=60, help="limit of the converged CTC training")
-    add("--fine-tune-epochs", type=int, default=6)
-    add("--learning-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3], help="grid of both fine-tunings")
+    add("--ctc-lr", type=float, default=5e-3)
+    add("--hold-epochs", type=int, default=45, help="CTC's epochs at the full rate; then halvings on a plateau")
+    add("--max-epochs", type=int, default=120, help="limit of the converged CTC training")
+    add("--fine-tune-epochs", type=int, default=30)
+    add("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3], help="grid of both fine-tunings")
     add("--risk", choices=("word", "token"), default="word")
-    add("--num-paths", type=int, default=16)
-    add("--acoustic-scale", type=float, default=2.5, help="MWER sees log-probs times this, normalised again")
-    add("--nbest-scale", type=float, default=0.5, help="scores times this while MWER draws paths")
+    add("--num-paths", type=int, default=64)
+    add("--estimator", choices=("nbest", "sampled"), default="sampled")
+    add("--path-score", choices=("sum", "single"), default="single")
+    add("--acoustic-scale", type=float, default=1.0, help="MWER sees log-probs times this, normalised again")
+    add("--nbest-scale", type=float, default=1.0, help="scores times this while MWER draws paths")
     add("--ctc-weight", type=float, default=0.0, help="CTC kept beside MWER")
-    add("--lattice", choices=("auto", "k2", "log-probs"), default="auto")
+    add("--lattice", choices=("auto", "k2", "log-probs"), default="log-probs")
     add("--channels", type=int, default=32, help="of the model, with --num-blocks, --kernel-size and --dropout")
-    add("--num-blocks", type=int, default=3)
-    add("--kernel-size", type=int, default=7)
+    add("--num-blocks", type=int, default=4)
+    add("--kernel-size", type=int, default=11)
     add("--dropout", type=float, default=0.0)
-    add("--num-train-parts", type=int, default=8, help="an epoch is this part of the training data")
+    add("--num-train-parts", type=int, default=6, help="an epoch is this part of the training data")
     add("--jobs", type=int, default=2, help="seeds trained at once, each on one thread")
     return parser
 
@@ -77,7 +82,8 @@ def run_training(args: argparse.Namespace, exp_dir: Path, seed: int, **options: 
 def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Run every stage of one seed; return the development results, with what was chosen."""
     folder = args.output_dir / f"seed{seed}"
-    converged = run_training(args, folder / "ctc", seed, lr=args.ctc_lr, num_epochs=args.max_epochs)
+    options: dict[str, object] = {"lr": args.ctc_lr, "num_epochs": args.max_epochs, "hold_epochs": args.hold_epochs}
+    converged = run_training(args, folder / "ctc", seed, **options)
     chosen: dict[str, Any] = {"converged": {"exp_dir": str(folder / "ctc"), **converged}}
     for name in FINE_TUNINGS:
         runs = []
@@ -92,6 +98,8 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
                 "patience": args.fine_tune_epochs + 1,
                 "risk": args.risk,
                 "num_paths": args.num_paths,
+                "estimator": args.estimator,
+                "path_score": args.path_score,
                 "ctc_weight": args.ctc_weight,
                 "acoustic_scale": args.acoustic_scale,
                 "nbest_scale": args.nbest_scale,
@@ -116,7 +124,7 @@ def prepare_data(args: argparse.Namespace) -> None:
     if args.data_dir is None:
         args.data_dir = args.output_dir / "data"
     if not (args.data_dir / "summary.json").exists():
-        command = ["--output-dir", str(args.data_dir)]
+        command = ["--output-dir", str(args.data_dir), *PREPARE]
         if args.corpus_dir is not None:
             command += ["--corpus-dir", str(args.corpus_dir)]
         prepare.prepare(prepare.get_parser().parse_args(command))
