@@ -2,9 +2,10 @@
 
     python tools/digits/experiment.py --corpus-dir recordings --output-dir experiment
 
-Per seed: (1) CTC until the development word error rate has been flat for five epochs; (2) its best checkpoint trained
-on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same number of steps, optimiser, data
-order and grid of learning rates, and learning rate and checkpoint are chosen on the development set for each.
+Per seed: (1) CTC, its rate held and then halved, until the development word error rate has been flat for five epochs;
+(2) its best checkpoint trained on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same
+number of steps, optimiser, data order and grid of learning rates, and learning rate and checkpoint are chosen on the
+development set for each.
 Test sets are decoded once, at the end. A stage whose result file exists is not run again. Writes ``report.json`` and
 ``table.md``.
 """
@@ -23,8 +24,8 @@ import report
 import train
 from results import read_json, write_json, write_text
 
-PREPARE = ("--train-draws", "48", "--dev-draws", "16", "--max-recording-speed-change", "0.12")
-PREPARE += ("--max-equaliser-db", "20")
+PREPARE = ["--train-draws", "48", "--dev-draws", "16", "--max-recording-speed-change", "0.12"]
+PREPARE += ["--max-equaliser-db", "20"]
 FINE_TUNINGS = ("continued", "mwer")
 
 

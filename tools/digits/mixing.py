@@ -105,7 +105,9 @@ def equalise(samples: np.ndarray, max_gain_db: float, rng: np.random.Generator) 
 
 
 def vary(recording: DigitRecording, variation: Variation, rng: np.random.Generator) -> DigitRecording:
-    """Return a recording as it might have been made another time."""
+    """Return a recording as it might have been made another time; draws nothing where nothing varies."""
+    if not variation.of_recordings:
+        return recording
     speed = 1.0 + float(rng.uniform(-variation.max_recording_speed_change, variation.max_recording_speed_change))
     samples = resample(recording.samples, len(recording.samples), round(len(recording.samples) / speed))
     samples = equalise(samples, variation.max_equaliser_db, rng)
@@ -148,8 +150,8 @@ def draw_strings(
 ) -> Iterator[DigitString]:
     """Yield strings in which every recording comes once per draw; white noise and babble take turns.
 
-    A draw joins each speaker's recordings anew, so no two draws hold the same strings. ``variation`` is for training data
-    only.
+    A draw joins each speaker's recordings anew, so no two draws hold the same strings. ``variation`` is for
+    training data only.
     """
     for draw in range(num_draws):
         noise_name = NOISES[draw % len(NOISES)]
@@ -160,7 +162,7 @@ def draw_strings(
             ends = np.cumsum(string_lengths(len(own), rng))
             for count, members in enumerate(np.split(order, ends[:-1])):
                 chosen = [own[i] for i in members]
-                voices = [vary(recording, variation, rng) for recording in chosen] if variation.of_recordings else chosen
+                voices = [vary(recording, variation, rng) for recording in chosen]
                 speed = 1.0 + float(rng.uniform(-variation.max_speed_change, variation.max_speed_change))
                 speech = at_speed(join(voices, rng), speed)
                 white = noise_name == "white"

@@ -84,6 +84,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     columns = [f"{SPLIT_NAMES[split]}, {method}" for split in TEST_SPLITS for method in METHODS]
     lines = [
         f"Word error rate in percent, mean and standard deviation over {len(report['chosen'])} seeds.",
+        describe_data(report),
         "",
         "| | " + " | ".join(columns) + " |",
         "|---|" + "---:|" * len(columns),
@@ -106,7 +107,38 @@ def to_markdown(report: dict[str, Any]) -> str:
             rates = " / ".join(f"{cell['wer'][system][index]:.2f}" for system in SYSTEMS)
             values.append(f"{rates}; {interval(cell['mwer_against_continued'][seed]['by_recording'])}")
         lines.append(f"| {seed} | " + " | ".join(values) + " |")
+    lines += ["", *development_lines(report["chosen"])]
     return "\n".join(lines) + "\n"
+
+
+def describe_data(report: dict[str, Any]) -> str:
+    """Say in a sentence what was trained and tested on what."""
+    data = report["data"]
+    parameters = {run["num_parameters"] for runs in report["chosen"].values() for run in runs.values()}
+    sizes = [f"{data[name]['words']:,} words of {data[name]['recordings']:,} recordings" for name in ("train", "dev")]
+    tests = [f"{data[split]['words']:,} ({SPLIT_NAMES[split]})" for split in TEST_SPLITS]
+    counts = ", ".join(f"{count:,}" for count in sorted(parameters))
+    return (
+        f"Models of {counts} parameters; trained on {sizes[0]}, chosen on {sizes[1]}, "
+        f"tested on {' and '.join(tests)} words."
+    )
+
+
+def development_lines(chosen: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what the development set said: the converged model, and both fine-tunings at each learning rate."""
+    rates = list(next(iter(chosen.values()))["mwer"]["grid"])
+    columns = [f"{SYSTEMS[name]}, rate {lr}" for name in ("continued", "mwer") for lr in rates]
+    lines = [
+        "Development set, greedy: the best checkpoint of each training; both fine-tunings take the same steps.",
+        "",
+        "| seed | CTC, converged (steps) | " + " | ".join(columns) + " | steps of each |",
+        "|---|---:|" + "---:|" * (len(columns) + 1),
+    ]
+    for seed, runs in chosen.items():
+        values = [f"{runs[name]['grid'][lr]:.2f}" for name in ("continued", "mwer") for lr in rates]
+        converged = f"{runs['converged']['dev_wer']:.2f} ({runs['converged']['steps']:,})"
+        lines.append(f"| {seed} | {converged} | {' | '.join(values)} | {runs['mwer']['steps']:,} |")
+    return lines
 
 
 def interval(paired: dict[str, float]) -> str:
