@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 
 import pytest
@@ -33,8 +34,9 @@ def test_one_seed_from_converged_ctc_to_the_report(tmp_path, recordings, monkeyp
     options = ["--channels", "8", "--num-blocks", "1", "--num-train-parts", "1", "--hold-epochs", "1"]
     options += ["--max-epochs", "2", "--fine-tune-epochs", "1", "--learning-rates", "1e-4", "1e-3", "--num-paths", "4"]
     command = ["--output-dir", str(tmp_path / "out"), "--data-dir", str(data_dir), *options]
-    args = experiment.get_parser().parse_args(command)
-    chosen = experiment.run_seed(args, 0)
+    args = experiment.get_parser().parse_args([*command, "--seeds", "0"])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        chosen = experiment.run_stages(args, pool)[0]
     folder = tmp_path / "out" / "seed0"
     curves = {}
     for path in folder.glob("*-*/curves.json"):
@@ -46,10 +48,11 @@ def test_one_seed_from_converged_ctc_to_the_report(tmp_path, recordings, monkeyp
     assert chosen["mwer"]["dev_wer"] == min(chosen["mwer"]["grid"].values())
 
     monkeypatch.setattr(train, "train", lambda _args: pytest.fail("a finished stage was run again"))
-    assert experiment.run_seed(args, 0) == chosen
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert experiment.run_stages(args, pool) == {0: chosen}
 
     text = report.to_markdown(report.make_report(tmp_path / "out", data_dir, {0: chosen}))
-    assert "trained on 80 words of 40 recordings, chosen on 100 words of 100 recordings" in text
+    assert "trained on 80 words of 40 recordings, chosen on\n100 words of 100 recordings" in text
     wer = json.loads((folder / "decode-mwer" / "wer.json").read_text(encoding="utf-8"))
     assert f"| MWER | {wer['test']['greedy']['wer']:.2f} ± 0.00 |" in text
     assert f"| 0 | {chosen['converged']['dev_wer']:.2f} ({chosen['converged']['steps']:,}) |" in text

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import multiprocessing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ from results import read_json, write_json, write_text
 PREPARE = ["--train-draws", "48", "--dev-draws", "16", "--max-recording-speed-change", "0.12"]
 PREPARE += ["--max-equaliser-db", "20"]
 FINE_TUNINGS = ("continued", "mwer")
+MWER_OPTIONS = (
+    "risk",
+    "num_paths",
+    "estimator",
+    "path_score",
+    "ctc_weight",
+    "acoustic_scale",
+    "nbest_scale",
+    "lattice",
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -42,7 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--hold-epochs", type=int, default=45, help="CTC's epochs at the full rate; then halvings on a plateau")
     add("--max-epochs", type=int, default=120, help="limit of the converged CTC training")
     add("--fine-tune-epochs", type=int, default=30)
-    add("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3], help="grid of both fine-tunings")
+    add("--learning-rates", type=float, nargs="+", default=[3e-3], help="grid of both fine-tunings")
     add("--risk", choices=("word", "token"), default="word")
     add("--num-paths", type=int, default=64)
     add("--estimator", choices=("nbest", "sampled"), default="sampled")
@@ -56,7 +67,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--kernel-size", type=int, default=11)
     add("--dropout", type=float, default=0.0)
     add("--num-train-parts", type=int, default=6, help="an epoch is this part of the training data")
-    add("--jobs", type=int, default=2, help="seeds trained at once, each on one thread")
+    add("--jobs", type=int, default=2, help="trainings at once, each on one thread")
     return parser
 
 
@@ -80,44 +91,62 @@ def run_training(args: argparse.Namespace, exp_dir: Path, seed: int, **options: 
     return summary
 
 
-def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Run every stage of one seed; return the development results, with what was chosen."""
-    folder = args.output_dir / f"seed{seed}"
+def converge(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train with CTC until the development word error rate is flat; return the summary."""
+    exp_dir = args.output_dir / f"seed{seed}" / "ctc"
     options: dict[str, object] = {"lr": args.ctc_lr, "num_epochs": args.max_epochs, "hold_epochs": args.hold_epochs}
-    converged = run_training(args, folder / "ctc", seed, **options)
-    chosen: dict[str, Any] = {"converged": {"exp_dir": str(folder / "ctc"), **converged}}
+    return {"exp_dir": str(exp_dir), **run_training(args, exp_dir, seed, **options)}
+
+
+def fine_tune(args: argparse.Namespace, seed: int, name: str, lr: float) -> dict[str, Any]:
+    """Train the converged model on, with CTC or MWER, at one learning rate; return the summary."""
+    folder = args.output_dir / f"seed{seed}"
+    exp_dir = folder / f"{name}-{lr:g}"
+    options: dict[str, object] = {
+        "loss": "mwer" if name == "mwer" else "ctc",
+        "init_from": folder / "ctc" / "best.pt",
+        "lr": lr,
+        "schedule": "linear",
+        "num_epochs": args.fine_tune_epochs,
+        "patience": args.fine_tune_epochs + 1,
+    }
+    for option in MWER_OPTIONS:
+        options[option] = getattr(args, option)
+    return {"exp_dir": str(exp_dir), "lr": lr, **run_training(args, exp_dir, seed, **options)}
+
+
+def choose_and_decode(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Choose each fine-tuning's learning rate on the development set, decode the test sets; return the choice."""
+    chosen = {"converged": converge(args, seed)}
     for name in FINE_TUNINGS:
-        runs = []
-        for lr in args.learning_rates:
-            exp_dir = folder / f"{name}-{lr:g}"
-            options = {
-                "loss": "mwer" if name == "mwer" else "ctc",
-                "init_from": folder / "ctc" / "best.pt",
-                "lr": lr,
-                "schedule": "linear",
-                "num_epochs": args.fine_tune_epochs,
-                "patience": args.fine_tune_epochs + 1,
-                "risk": args.risk,
-                "num_paths": args.num_paths,
-                "estimator": args.estimator,
-                "path_score": args.path_score,
-                "ctc_weight": args.ctc_weight,
-                "acoustic_scale": args.acoustic_scale,
-                "nbest_scale": args.nbest_scale,
-                "lattice": args.lattice,
-            }
-            summary = run_training(args, exp_dir, seed, **options)
-            runs.append({"exp_dir": str(exp_dir), "lr": lr, **summary})
-        chosen[name] = min(runs, key=lambda run: run["dev_wer"])
-        chosen[name]["grid"] = {f"{run['lr']:g}": run["dev_wer"] for run in runs}
+        runs = [fine_tune(args, seed, name, lr) for lr in args.learning_rates]
+        best = min(runs, key=lambda run: run["dev_wer"])
+        chosen[name] = {**best, "grid": {f"{run['lr']:g}": run["dev_wer"] for run in runs}}
+    folder = args.output_dir / f"seed{seed}"
     for name, run in chosen.items():
         decode_dir = folder / f"decode-{name}"
-        if not (decode_dir / "wer.json").exists():
-            checkpoint = str(Path(run["exp_dir"]) / "best.pt")
-            command = ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir), "--checkpoint", checkpoint]
-            decode.decode(decode.get_parser().parse_args(command))
+        checkpoint = str(Path(run["exp_dir"]) / "best.pt")
+        command = ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir), "--checkpoint", checkpoint]
+        decode.decode(decode.get_parser().parse_args(command))
     write_json(folder / "chosen.json", chosen)
     return chosen
+
+
+def run_stages(args: argparse.Namespace, pool: concurrent.futures.Executor) -> dict[int, dict[str, Any]]:
+    """Run every stage of every seed, as many trainings at once as the pool has processes; return each seed's choice."""
+    in_order(pool.submit(converge, args, seed) for seed in args.seeds)
+    # The longest first, so that no process waits long at the end.
+    trainings = [
+        (seed, name, lr) for name in ("mwer", "continued") for seed in args.seeds for lr in args.learning_rates
+    ]
+    in_order(pool.submit(fine_tune, args, *training) for training in trainings)
+    chosen = in_order(pool.submit(choose_and_decode, args, seed) for seed in args.seeds)
+    return dict(zip(args.seeds, chosen, strict=True))
+
+
+def in_order(futures: Iterable[concurrent.futures.Future[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Wait for all that was submitted; return the results in its order."""
+    return [future.result() for future in list(futures)]
 
 
 def prepare_data(args: argparse.Namespace) -> None:
@@ -136,8 +165,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     prepare_data(args)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
-        futures = {seed: pool.submit(run_seed, args, seed) for seed in args.seeds}
-        chosen = {seed: future.result() for seed, future in futures.items()}
+        chosen = run_stages(args, pool)
     result = report.make_report(args.output_dir, args.data_dir, chosen)
     result["settings"] = {key: str(value) for key, value in vars(args).items() if not isinstance(value, Path)}
     write_json(args.output_dir / "report.json", result)

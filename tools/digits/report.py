@@ -84,7 +84,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     columns = [f"{SPLIT_NAMES[split]}, {method}" for split in TEST_SPLITS for method in METHODS]
     lines = [
         f"Word error rate in percent, mean and standard deviation over {len(report['chosen'])} seeds.",
-        describe_data(report),
+        *describe_data(report),
         "",
         "| | " + " | ".join(columns) + " |",
         "|---|" + "---:|" * len(columns),
@@ -111,25 +111,27 @@ def to_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_data(report: dict[str, Any]) -> str:
-    """Say in a sentence what was trained and tested on what."""
+def describe_data(report: dict[str, Any]) -> list[str]:
+    """Say in a sentence of two lines what was trained and tested on what."""
     data = report["data"]
     parameters = {run["num_parameters"] for runs in report["chosen"].values() for run in runs.values()}
     sizes = [f"{data[name]['words']:,} words of {data[name]['recordings']:,} recordings" for name in ("train", "dev")]
     tests = [f"{data[split]['words']:,} ({SPLIT_NAMES[split]})" for split in TEST_SPLITS]
     counts = ", ".join(f"{count:,}" for count in sorted(parameters))
-    return (
-        f"Models of {counts} parameters; trained on {sizes[0]}, chosen on {sizes[1]}, "
-        f"tested on {' and '.join(tests)} words."
-    )
+    return [
+        f"Models of {counts} parameters; trained on {sizes[0]}, chosen on",
+        f"{sizes[1]}, tested on {' and '.join(tests)} words.",
+    ]
 
 
 def development_lines(chosen: dict[str, dict[str, Any]]) -> list[str]:
     """Return what the development set said: the converged model, and both fine-tunings at each learning rate."""
     rates = list(next(iter(chosen.values()))["mwer"]["grid"])
     columns = [f"{SYSTEMS[name]}, rate {lr}" for name in ("continued", "mwer") for lr in rates]
+    epochs = sorted({run[name]["epochs"] for run in chosen.values() for name in ("continued", "mwer")})
+    length = f"{', '.join(map(str, epochs))} epochs"
     lines = [
-        "Development set, greedy: the best checkpoint of each training; both fine-tunings take the same steps.",
+        f"Development set, greedy: the best checkpoint of each training. Both fine-tunings run for {length}, same steps.",
         "",
         "| seed | CTC, converged (steps) | " + " | ".join(columns) + " | steps of each |",
         "|---|---:|" + "---:|" * (len(columns) + 1),
