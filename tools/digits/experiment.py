@@ -53,7 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--hold-epochs", type=int, default=45, help="CTC's epochs at the full rate; then halvings on a plateau")
     add("--max-epochs", type=int, default=120, help="limit of the converged CTC training")
     add("--fine-tune-epochs", type=int, default=30)
-    add("--learning-rates", type=float, nargs="+", default=[3e-3], help="grid of both fine-tunings")
+    add("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3], help="grid of both fine-tunings")
     add("--risk", choices=("word", "token"), default="word")
     add("--num-paths", type=int, default=64)
     add("--estimator", choices=("nbest", "sampled"), default="sampled")

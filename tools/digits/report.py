@@ -129,9 +129,9 @@ def development_lines(chosen: dict[str, dict[str, Any]]) -> list[str]:
     rates = list(next(iter(chosen.values()))["mwer"]["grid"])
     columns = [f"{SYSTEMS[name]}, rate {lr}" for name in ("continued", "mwer") for lr in rates]
     epochs = sorted({run[name]["epochs"] for run in chosen.values() for name in ("continued", "mwer")})
-    length = f"{', '.join(map(str, epochs))} epochs"
+    length = f"{', '.join(map(str, epochs))} epochs, same steps"
     lines = [
-        f"Development set, greedy: the best checkpoint of each training. Both fine-tunings run for {length}, same steps.",
+        f"Development set, greedy: the best checkpoint of each training. Both fine-tunings run for {length}.",
         "",
         "| seed | CTC, converged (steps) | " + " | ".join(columns) + " | steps of each |",
         "|---|---:|" + "---:|" * (len(columns) + 1),
