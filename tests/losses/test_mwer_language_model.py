@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -101,7 +100,3 @@ def test_bad_calls() -> None:
         mwer_loss(log_probs, targets, lengths, language_model="bigram")
     with pytest.raises(ValueError, match="language_model has 4 labels but log_probs has 3 columns"):
         mwer_loss(log_probs, targets, lengths, language_model=LanguageModel.uniform(4))
-    engine, emissions = get_backend("auto", torch.device("cpu")), read_emissions(log_probs, lengths)
-    lattice = EmissionLattice(topologies.build("correct", 3), emissions, engine, 0, LanguageModel.uniform(3))
-    with pytest.raises(ValueError, match=re.escape("language_model is given, expected None: best paths")):
-        lattice.best_paths()

@@ -92,7 +92,7 @@ def test_every_samplers_paths_are_readings_of_the_topology(name: str, sampler: A
 @pytest.mark.parametrize("sampler", [RandomPaths(1), NBest(1), NegativeSampling(1)], ids=lambda s: type(s).__name__)
 def test_one_path_and_the_reference(sampler: Any) -> None:
     # With the reference beside it: two hypotheses, a softmax of their masses.
-    log_probs, reference = random_log_probs(31, 1, 4, 3), [2, 1]
+    log_probs, reference = random_log_probs(35, 1, 4, 3), [2, 1]
     topology = topologies.build("correct", 3)
     leaf, oracle_leaf = log_probs.clone().requires_grad_(), log_probs.clone().requires_grad_()
     loss, diagnostics = mwer_loss(

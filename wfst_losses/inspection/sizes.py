@@ -13,7 +13,7 @@ from topologies import EPSILON, AbstractTopology, Graph, Size
 _ARC_BYTES, _K2_ARC_BYTES, _STATE_BYTES = 20, 24, 4
 # Peaks measured with all four topologies, rounded up.
 _TEXT_PEAK_PER_ARC, _K2_PEAK_PER_ARC, _K2_PEAK_PER_ARC_WITH_EPSILONS = 40, 60, 200
-_TEXT_READ_PEAK, _BINARY_READ_PEAK = 20, 5
+_TEXT_READ_PEAK, _BINARY_READ_PEAK = 20, 9
 _COMPOSED_PEAK_PER_ARC = 200
 # Composed arcs for each state and each arc of the grammar, at most.
 _COMPOSED = {"correct": (6, 3), "selfless": (6, 3), "compact": (6, 2), "minimal": (3, 2)}
