@@ -82,7 +82,7 @@ def decoding_graph_table() -> str:
 def _compiled(name: str, run: dict[str, float]) -> str:
     return (
         f"- `compile` of the sparse one, {name}: {run['cpu_seconds']:.0f} s of one core, "
-        f"{readable_bytes(run['peak_bytes'])} at its peak, a file of {readable_bytes(run['file_bytes'])}"
+        f"at most {readable_bytes(run['peak_bytes'])} of memory, a file of {readable_bytes(run['file_bytes'])}"
     )
 
 

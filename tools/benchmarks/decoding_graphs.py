@@ -5,7 +5,8 @@
 Two language models: a dense bigram of 300 tokens, every token listed after every other, and the words of
 made_bigram.py: 200,000 words in 500 tokens, 2 million n-grams, which FOLDER gets if it has none. Sizes are of the form
 with true epsilon arcs and of the epsilon-free form, whose arcs are counted. `wfst-losses compile` runs as a process of
-its own for minimal and compact: wall and CPU seconds, peak resident memory.
+its own for minimal and compact: wall and CPU seconds, and peak resident memory, which is an upper bound: the system
+counts what this process had too when it started the other.
 """
 
 from __future__ import annotations

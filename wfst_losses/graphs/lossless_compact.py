@@ -38,6 +38,7 @@ def lossless_compact(grammar: Graph, *, form: str = "expanded") -> Graph:
     once where all its excluding nodes reach them over virtual arcs, about 2 more per excluding node where one token
     is excluded and ``6k`` for k tokens. Over a bigram without back-off and V tokens of which each history lists n, r
     of them its own last token: ``r n`` more than compact, or ``2 r``, where correct has about twice compact's arcs.
+    "shared" is for engines that take virtual arcs: the epsilon-free form of its trees can be huge.
 
     Args:
         grammar: reads tokens, 1 and up, or `EPSILON`; virtual arcs form no cycle. A language model's
