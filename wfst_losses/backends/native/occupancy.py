@@ -25,8 +25,8 @@ def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: S
         occupancy[frame, column] = factor * shares[np.uint64(by_column[np.uint64(begins[first + column])])]
     several, several_begin, several_end = bands.several, bands.several_splits[graph], bands.several_splits[graph + 1]
     for index in range(several_begin, several_end):
-        column = np.uint64(several[index])
-        begin, end = np.uint64(begins[column]), np.uint64(begins[column + np.uint64(1)])
+        crowded = np.uint64(several[index])
+        begin, end = np.uint64(begins[crowded]), np.uint64(begins[crowded + np.uint64(1)])
         # Four sums at a time: one alone would wait for itself, blank's has half the states.
         a, b, c, d = 0.0, 0.0, 0.0, 0.0
         num_whole = (end - begin) // np.uint64(4)
@@ -36,9 +36,9 @@ def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: S
             b += shares[np.uint64(by_column[place + np.uint64(1)])]
             c += shares[np.uint64(by_column[place + np.uint64(2)])]
             d += shares[np.uint64(by_column[place + np.uint64(3)])]
-        for place in range(begin + np.uint64(4) * num_whole, end):
-            a += shares[np.uint64(by_column[place])]
-        occupancy[frame, column - first] = factor * ((a + b) + (c + d))
+        for rest in range(begin + np.uint64(4) * num_whole, end):
+            a += shares[np.uint64(by_column[rest])]
+        occupancy[frame, crowded - first] = factor * ((a + b) + (c + d))
 
 
 @compiled
