@@ -6,7 +6,7 @@ Per seed: (1) CTC, its rate held and then halved, until the development word err
 (2) its best checkpoint trained on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same
 number of steps, optimiser, data order and grid of learning rates, and learning rate and checkpoint are chosen on the
 development set for each.
-Test sets are decoded once, at the end. A stage whose result file exists is not run again. Writes ``report.json`` and
+Test sets are decoded at the end. A training whose result file exists is not run again. Writes ``report.json`` and
 ``table.md``.
 """
 
