@@ -50,7 +50,7 @@ def test_tables_are_current():
 
 
 def test_commands_of_the_readme_exist():
-    commands = set(re.findall(r"^wfst-losses (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+    commands = set(re.findall(r"^wfst-losses ([\w-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert commands
     for command in commands:
         assert run("-m", "wfst_losses.cli", command, "--help").returncode == 0
