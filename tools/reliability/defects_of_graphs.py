@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from case import Defect, Finite, Noticed
+from case import Defect, Finite, Noticed, Refused
 from changes import Change, put, refused, to
 
 
@@ -161,24 +161,34 @@ TOKENS_FILE = (
     Defect("binary", to(bytes(range(256))), refused("byte", "line 1", ":1", under=_FILE)),
 )
 
+
+def changed(*mentions: object) -> Refused:
+    """A text that is refused at the place, or as a whole because its checksum differs."""
+    return refused(*mentions, "checksum", under=_FILE)
+
+
 OPENFST_TEXT = (
-    Defect("nothing", to(b""), refused("empty", "checksum", under=_FILE)),
-    Defect("no file", to("no file"), refused("No such", "checksum", under=_FILE)),
-    Defect("a folder", to("a folder"), refused("directory", "checksum", under=_FILE)),
-    Defect("cut in a line", cut(0.5), refused("newline", "checksum", under=_FILE)),
+    Defect("nothing", to(b""), changed("empty")),
+    Defect("no file", to("no file"), changed("No such")),
+    Defect("a folder", to("a folder"), changed("directory")),
+    Defect("cut in a line", cut(0.5), changed("newline")),
     *(Defect(f"cut at {part:.0%}", cut(part), noticed()) for part in (0.1, 0.3, 0.7, 0.9)),
-    Defect("a label that is none", swap("0\t0\t2\t2", "0\t0\tx\t2"), refused("'x'", "checksum", under=_FILE)),
-    Defect("a negative label", swap("0\t0\t2\t2", "0\t0\t-7\t2"), refused("'-7'", "checksum", under=_FILE)),
-    Defect("a cost that is none", swap("0\t0\t2\t2", "0\t0\t2\t2\tlow"), refused("'low'", "checksum", under=_FILE)),
-    Defect("a cost of NaN", swap("0\t0\t2\t2", "0\t0\t2\t2\tnan"), refused("'nan'", "checksum", under=_FILE)),
-    Defect("a state of 2^40", swap("0\t0\t2\t2", f"0\t{2**40}\t2\t2"), refused(str(2**40), "checksum", under=_FILE)),
-    Defect("a state far beyond the arcs", swap("0\t0\t2\t2", "0\t99999999\t2\t2"), refused("99999999", "checksum", under=_FILE)),
-    Defect("a label beyond 32 bits", swap("0\t0\t2\t2", f"0\t0\t{2**33}\t2"), refused(str(2**33), "checksum", under=_FILE)),
-    Defect("six fields", swap("0\t0\t2\t2", "0\t0\t2\t2\t1\t1"), refused(":", "checksum", under=_FILE)),
-    Defect("three fields", swap("0\t0\t2\t2", "0\t0\t2"), refused(":", "checksum", under=_FILE)),
-    Defect("OpenFst's binary", to(b"\xd6\xfd\xb2\x7e\x06\x00\x00\x00vector"), refused("binary", "checksum", under=_FILE)),
-    Defect("bytes that are no text", to(b"0\t0\t\xff\xfe\n"), refused("byte", "checksum", under=_FILE)),
-    Defect("prose", to(b"This is not a graph.\n"), refused("1", "checksum", under=_FILE)),
+    Defect("a label that is none", swap("0\t0\t2\t2", "0\t0\tx\t2"), changed("'x'")),
+    Defect("a negative label", swap("0\t0\t2\t2", "0\t0\t-7\t2"), changed("'-7'")),
+    Defect("a cost that is none", swap("0\t0\t2\t2", "0\t0\t2\t2\tlow"), changed("'low'")),
+    Defect("a cost of NaN", swap("0\t0\t2\t2", "0\t0\t2\t2\tnan"), changed("'nan'")),
+    Defect("a state of 2^40", swap("0\t0\t2\t2", f"0\t{2**40}\t2\t2"), changed(str(2**40))),
+    Defect(
+        "a state far beyond the arcs",
+        swap("0\t0\t2\t2", "0\t99999999\t2\t2"),
+        changed("99999999"),
+    ),
+    Defect("a label beyond 32 bits", swap("0\t0\t2\t2", f"0\t0\t{2**33}\t2"), changed(str(2**33))),
+    Defect("six fields", swap("0\t0\t2\t2", "0\t0\t2\t2\t1\t1"), changed(":")),
+    Defect("three fields", swap("0\t0\t2\t2", "0\t0\t2"), changed(":")),
+    Defect("OpenFst's binary", to(b"\xd6\xfd\xb2\x7e\x06\x00\x00\x00vector"), changed("binary")),
+    Defect("bytes that are no text", to(b"0\t0\t\xff\xfe\n"), changed("byte")),
+    Defect("prose", to(b"This is not a graph.\n"), changed("1")),
 )
 
 K2_FILE = (

@@ -12,7 +12,7 @@ from wfst_losses.graphs.determinisation import determinised_composition
 from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
 from wfst_losses.graphs.lossless_compact import lossless_compact
-from wfst_losses.graphs.trimming import connected, sorted_arcs
+from wfst_losses.graphs.trimming import connected, empty_graph, sorted_arcs
 
 OnStage = Callable[[str, Graph], object]
 
@@ -70,6 +70,8 @@ def decoding_graph(
         told("grammar", grammar)
     if grammar is None:
         return DecodingGraph(sorted_arcs(topology.graph()))
+    if not (grammar.final_score > -np.inf).any():
+        return DecodingGraph(empty_graph(), lexicon is not None)
     if lossless is not None:
         return DecodingGraph(lossless_compact(grammar, form=lossless), lexicon is not None)
     return DecodingGraph(sorted_arcs(compose_graph(topology.graph(), grammar).batch.graph(0)), lexicon is not None)
