@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -163,10 +165,18 @@ def test_examples_are_there(name: str) -> None:
     assert ">>>" in inspect.getdoc(getattr(wfst_losses, name))
 
 
+NEEDS_TRITON = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+def marks_of(name: str) -> Any:
+    """What a module cannot be imported without."""
+    if name.startswith("wfst_losses.backends.k2"):
+        return pytest.mark.k2
+    return NEEDS_TRITON if "cuda" in name else ()
+
+
 MODULES = [
-    pytest.param(name, marks=pytest.mark.k2 if name.startswith("wfst_losses.backends.k2") else ())
-    for name in map(module_name, SOURCES)
-    if not name.endswith("__main__")
+    pytest.param(name, marks=marks_of(name)) for name in map(module_name, SOURCES) if not name.endswith("__main__")
 ]
 
 

@@ -145,8 +145,9 @@ class EmissionLattice(AbstractLattice):
 
     def total_scores(self) -> torch.Tensor:
         """Over the graph that all utterances share."""
+        graph = self._shared_graph("failure", epsilon_free=self.backend.needs_epsilon_free)
         with torch.no_grad():
-            return self.backend.shared_total_scores(self._shared_graph("failure"), self.emissions)
+            return self.backend.shared_total_scores(graph, self.emissions)
 
     def path_scores(self, paths: Paths) -> torch.Tensor:
         """The sum of the log-probs of the labels read, and the language model's score."""
