@@ -70,7 +70,7 @@ def test_an_utterance_handed_out_twice_counts_once(forkserver):
 
 @pytest.mark.timeout(900)  # three processes import torch: seconds, but on a busy machine
 def test_torchrun_trains_to_the_end(tmp_path, data_dir):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={free_port()}"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", f"--master_port={free_port()}"]
     options = ["--data-dir", str(data_dir), "--exp-dir", str(tmp_path), "--num-epochs", "1", "--max-duration", "10"]
     tiny = ["--channels", "8", "--num-blocks", "2", "--intermediate-layers", "1", "--num-train-parts", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

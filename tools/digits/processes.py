@@ -1,4 +1,4 @@
-"""Training in one process or several: ``torchrun --nproc-per-node 2 tools/digits/train.py ...``.
+"""Training in one process or several: ``torchrun --nproc_per_node 2 tools/digits/train.py ...``.
 
 gloo on the CPU, nccl where every process has a GPU. lhotse's samplers split the batches by rank themselves, the same
 number for each; what is here keeps the mean over all utterances of all ranks, however many each of them has.

@@ -8,7 +8,7 @@ Writes in the experiment folder: ``last.pt`` and ``best.pt`` (lowest development
 ``params.json``, ``left-out.txt`` (utterances without a finite loss, by cut) and TensorBoard scalars.
 
 With ``--resume`` a training that was stopped at any moment goes on from ``last.pt`` and ends with the same parameters,
-to the last bit, as one that was not. In several processes: ``torchrun --nproc-per-node 2 tools/digits/train.py ...``.
+to the last bit, as one that was not. In several processes: ``torchrun --nproc_per_node 2 tools/digits/train.py ...``.
 """
 
 from __future__ import annotations
