@@ -10,7 +10,7 @@ from topologies import GraphBatch
 from wfst_losses.backends import get_backend
 from wfst_losses.emissions import read_emissions
 from wfst_losses.graphs.decoding_graph import DecodingGraph
-from wfst_losses.validation import Lengths, check_choice
+from wfst_losses.validation import Lengths, check_choice, check_count, check_instance, check_number
 
 
 class Decoded(NamedTuple):
@@ -61,7 +61,11 @@ def decode(
     >>> decode(decoding_graph(topologies.build("correct", 3)), log_probs, [3]).sequences
     [[1, 2]]
     """
+    check_instance("graph", graph, DecodingGraph, "a DecodingGraph, such as decoding_graph gives")
     check_choice("backend", backend, ("auto", "native", "reference", "k2"))
+    check_number("search_beam", search_beam, above=0.0)
+    check_number("output_beam", output_beam, above=0.0)
+    check_count("max_active_states", max_active_states)
     emissions = read_emissions(log_probs, input_lengths, from_logits=from_logits, check_normalised=False)
     most = int(graph.graph.input_label.max(initial=-1))
     if most >= emissions.num_labels:

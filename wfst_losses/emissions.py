@@ -87,6 +87,7 @@ def read_emissions(
     check_nonfinite(nonfinite)
     check_flag("from_logits", from_logits)
     check_flag("check_normalised", check_normalised)
+    from_logits = bool(from_logits)  # numpy's own kind of bool is no operand for torch
     name = "log_probs"
     scores = check_scores(name, log_probs)
     num_utterances, num_frames, _ = scores.shape

@@ -19,6 +19,7 @@ from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, decoding_g
 from wfst_losses.graphs.determinisation import choose_engine
 from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
+from wfst_losses.validation import check_path
 
 COMPILER_VERSION = 1
 """Part of every key: to be raised whenever the same inputs are compiled into another graph."""
@@ -38,6 +39,9 @@ class GraphStore:
     """
 
     folder: str | Path
+
+    def __post_init__(self) -> None:
+        check_path("folder", self.folder)
 
     def decoding_graph(
         self,

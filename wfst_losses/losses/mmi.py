@@ -14,7 +14,7 @@ from wfst_losses.backends.backend import GraphScores
 from wfst_losses.emissions import Emissions, read_emissions
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.denominator import denominator, scored_denominator
-from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_arc_scores, check_language_model
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.validation import (
@@ -103,7 +103,7 @@ def mmi_loss(
     rule = check_topology(topology, emissions.num_labels)
     check_language_model(language_model, emissions.num_labels)
     if language_model_scores is not None:
-        _check_model_scores(language_model, language_model_scores)
+        check_arc_scores("language_model_scores", language_model_scores, language_model.arcs.num_arcs)
 
     graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
     graphs = reading_columns(graphs, blank)
@@ -139,11 +139,3 @@ def _reading(emissions: Emissions, log_probs: torch.Tensor) -> Emissions:
     """The same utterances with other scores, read as they are."""
     log_sums = np.zeros_like(emissions.log_sums)
     return dataclasses.replace(emissions, scores=log_probs, log_sums=log_sums, is_logits=False)
-
-
-def _check_model_scores(model: LanguageModel, scores: object) -> None:
-    num_arcs = model.arcs.num_arcs
-    if not isinstance(scores, torch.Tensor) or scores.shape != (num_arcs,) or not scores.is_floating_point():
-        raise ValueError(
-            f"language_model_scores is {scores!r:.80}, expected a floating tensor of shape ({num_arcs},), one per arc"
-        )

@@ -15,9 +15,6 @@ def best_outputs(
     graph: Graph, emissions: Emissions, search_beam: float, output_beam: float, max_active_states: int
 ) -> tuple[list[list[int]], torch.Tensor]:
     """What the best path of each utterance writes, and its score; nothing and -inf where none is left."""
-    for name, beam in (("search_beam", search_beam), ("output_beam", output_beam)):
-        if not (np.isfinite(beam) and beam > 0):
-            raise ValueError(f"{name} is {beam}, expected a finite number above 0")
     lengths = emissions.input_lengths
     sequences: list[list[int]] = [[] for _ in range(emissions.num_utterances)]
     scores = torch.full((emissions.num_utterances,), -torch.inf, dtype=torch.float64)
