@@ -113,6 +113,12 @@ class Graph:
         write_openfst_text(self, Path(path))
 
 
+def check_num_arcs(name: str, num_arcs: int) -> None:
+    """As many arcs as 31 bits can number."""
+    if num_arcs > np.iinfo(np.int32).max:
+        raise ValueError(f"{name} has {num_arcs:,} arcs, expected at most {np.iinfo(np.int32).max:,} in one graph")
+
+
 def check_graph(name: str, value: object) -> None:
     """A `Graph`, and nothing else."""
     if not isinstance(value, Graph):

@@ -46,9 +46,11 @@ class AbstractTopology(abc.ABC):
 
     def __post_init__(self) -> None:
         if isinstance(self.num_labels, bool) or not isinstance(self.num_labels, (int, np.integer)):
-            raise ValueError(f"num_labels is {self.num_labels!r}, expected an integer >= 1")
+            raise ValueError(f"num_labels is {self.num_labels!r:.80}, expected an integer >= 1")
         if self.num_labels < 1:
             raise ValueError(f"num_labels is {self.num_labels}, expected >= 1 (blank counts)")
+        if self.num_labels > np.iinfo(np.int32).max:
+            raise ValueError(f"num_labels is {self.num_labels}, expected 31 bits at most")
 
     @abc.abstractmethod
     def size(self) -> Size:

@@ -28,6 +28,7 @@ from wfst_losses.validation import (
     check_path,
     check_row,
     shown,
+    to_numpy,
 )
 
 BACKOFFS = ("failure", "epsilon")
@@ -256,8 +257,10 @@ def _tokens(num_labels: int, blank: int) -> list[int]:
 
 
 def _integers(name: str, values: Any) -> npt.NDArray[np.int32]:
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(name, values)
     try:
-        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        column = np.asarray(values)
     except ValueError:  # ragged
         column = np.asarray(None)
     if column.size == 0:
@@ -274,8 +277,10 @@ def _integers(name: str, values: Any) -> npt.NDArray[np.int32]:
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(name, values)
     try:
-        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        column = np.asarray(values)
     except ValueError:  # ragged
         column = np.asarray(None)
     if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):

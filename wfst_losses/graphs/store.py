@@ -15,7 +15,7 @@ import numpy as np
 
 from topologies import AbstractTopology, Graph
 from wfst_losses.graphs import container
-from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, decoding_graph
+from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, check_sources, decoding_graph
 from wfst_losses.graphs.determinisation import choose_engine
 from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
@@ -55,6 +55,7 @@ class GraphStore:
         on_stage: OnStage | None = None,
     ) -> DecodingGraph:
         """`wfst_losses.decoding_graph` of the same arguments, compiled only where it is not kept already."""
+        check_sources(topology, language_model, lexicon, backoff=backoff, engine=engine, lossless=lossless)
         engine = choose_engine(engine)
         options: dict[str, Any] = {"backoff": backoff, "engine": engine, "lossless": lossless}
         key = content_key(topology, language_model, lexicon, **options)

@@ -145,7 +145,9 @@ def _read_call(
         read = read_softmax_logits(name, scores, lengths, nonfinite)
     else:
         read = read_log_probs(scores, lengths, nonfinite, check_normalised=check_normalised)
-    return prepare(read, windows, lengths, background=check_blank(background, num_labels, name="background"), **smoothing)
+    return prepare(
+        read, windows, lengths, background=check_blank(background, num_labels, name="background"), **smoothing
+    )
 
 
 def _pad(parts: Any) -> tuple[IntegerArray, IntegerArray]:
