@@ -54,7 +54,7 @@ _MWER = _common(
     baseline="choice",
     include_reference="flag",
     include_best="flag",
-    return_diagnostics="choice",
+    return_diagnostics="diagnostics",
     generator="generator",
     reduction="choice",
     blank="blank",
@@ -255,7 +255,7 @@ def _lattice_mwer() -> Entry:
         "use_double_scores": "flag",
         "include_reference": "flag",
         "include_best": "flag",
-        "return_diagnostics": "choice",
+        "return_diagnostics": "diagnostics",
     }
 
     def good() -> Arguments:

@@ -94,7 +94,7 @@ def get_hypothesis_entries() -> list[Entry]:
                 "risk": "object",
                 "temperature": "positive",
                 "nbest_scale": "positive",
-                "return_diagnostics": "choice",
+                "return_diagnostics": "diagnostics",
                 "blank": "blank",
                 **CHOICES,
             },

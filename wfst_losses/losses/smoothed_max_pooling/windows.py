@@ -130,4 +130,8 @@ def _as_integers(name: str, column: Any) -> IntegerArray:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} is {column!r:.80}, expected integers in a rectangular array")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        place = np.unravel_index(int(array.argmax()), array.shape)
+        where = "".join(f"[{index}]" for index in place)
+        raise ValueError(f"{name}{where} is {array[place]}, expected a 64-bit integer")
     return array.astype(np.int64)
