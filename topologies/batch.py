@@ -54,6 +54,11 @@ class GraphBatch:
         return len(self.source)
 
     @property
+    def num_epsilon_arcs(self) -> int:
+        """Arcs of all graphs together that read nothing."""
+        return int(np.count_nonzero(self.input_label == EPSILON))
+
+    @property
     def graph_of_state(self) -> IntColumn:
         """``(num_states,)`` the graph each state belongs to."""
         return np.repeat(np.arange(self.num_graphs, dtype=np.int32), np.diff(self.state_splits))

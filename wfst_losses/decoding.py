@@ -35,6 +35,7 @@ def decode(
     search_beam: float = 20.0,
     output_beam: float = 8.0,
     max_active_states: int = 10_000,
+    max_memory: int | None = None,
 ) -> Decoded:
     """The output of the best path of each utterance: ``argmax_path sum_t log_probs[t, label_t] + graph score``.
 
@@ -50,6 +51,7 @@ def decode(
         backend: as in `ctc_loss`.
         from_logits: ``log_probs`` are logits.
         search_beam, output_beam, max_active_states: of k2; others do not prune.
+        max_memory: as in `ctc_loss`.
 
     Raises:
         ValueError: naming the argument, what was expected and what came, also for a graph that reads labels which the
@@ -66,7 +68,9 @@ def decode(
     check_number("search_beam", search_beam, above=0.0)
     check_number("output_beam", output_beam, above=0.0)
     check_count("max_active_states", max_active_states)
-    emissions = read_emissions(log_probs, input_lengths, from_logits=from_logits, check_normalised=False)
+    emissions = read_emissions(
+        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, max_memory=max_memory
+    )
     most = int(graph.graph.input_label.max(initial=-1))
     if most >= emissions.num_labels:
         raise ValueError(f"graph reads label {most} but log_probs has {emissions.num_labels} columns, expected more")

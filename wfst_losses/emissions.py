@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wfst_losses.memory_limit import MemoryLimitError, check_max_memory
 from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, check_scores
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -28,6 +29,7 @@ class Emissions:
         input_lengths: ``(B,)`` int64 on the CPU, frames.
         dropped: ``(B,)`` bool: utterances with NaN or +inf that the caller asked to drop.
         is_finite: False where NaN or +inf were let through on request.
+        max_memory: what sums may take beside the scores, bytes.
     """
 
     scores: torch.Tensor
@@ -36,6 +38,16 @@ class Emissions:
     input_lengths: npt.NDArray[np.int64]
     dropped: npt.NDArray[np.bool_]
     is_finite: bool = True
+    max_memory: int = 2**63 - 1
+
+    def require(self, what: str, predicted_bytes: int) -> None:
+        """Refuse work before it allocates.
+
+        Raises:
+            MemoryLimitError: if it would take more than ``max_memory``.
+        """
+        if predicted_bytes > self.max_memory:
+            raise MemoryLimitError(what, predicted_bytes, self.max_memory)
 
     @property
     def num_utterances(self) -> int:
@@ -74,6 +86,7 @@ def read_emissions(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> Emissions:
     """Check and upcast what a network gave.
 
@@ -85,6 +98,7 @@ def read_emissions(
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
     """
     check_nonfinite(nonfinite)
+    most_bytes = check_max_memory(max_memory)
     check_flag("from_logits", from_logits)
     check_flag("check_normalised", check_normalised)
     from_logits = bool(from_logits)  # numpy's own kind of bool is no operand for torch
@@ -112,7 +126,7 @@ def read_emissions(
         if off.any():
             _refuse_unnormalised(scores, off, log_sums)
     shift = log_sums if from_logits else torch.zeros_like(log_sums)
-    return Emissions(scores, shift.cpu().numpy(), from_logits, lengths, dropped, is_finite)
+    return Emissions(scores, shift.cpu().numpy(), from_logits, lengths, dropped, is_finite, most_bytes)
 
 
 def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:

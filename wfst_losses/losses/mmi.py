@@ -49,6 +49,7 @@ def mmi_loss(
     blank: int = 0,
     from_logits: bool = False,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Negative log of each target's share in the mass of all token sequences, weighted by a language model.
 
@@ -71,13 +72,14 @@ def mmi_loss(
         language_model_scores: ``(A,)`` in place of ``language_model.scores``; may require grad. Sums then run in
             float64, with k2 chosen on the reference backend.
         backoff: "failure" or "epsilon", see `LanguageModel`.
-        backend, reduction, zero_infinity, blank, from_logits, nonfinite: as in `ctc_loss`.
+        backend, reduction, zero_infinity, blank, from_logits, nonfinite, max_memory: as in `ctc_loss`.
 
     Returns:
         ``(B,)`` or a scalar, nats; float64 for float64, else float32.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Povey et al. 2016 (lattice-free MMI), from the start and on whole utterances; boosting after Povey et al.
     2008, by posteriors of labels in place of phone errors.
@@ -95,7 +97,12 @@ def mmi_loss(
     check_choice("memory", memory, ("full", "low"))
     check_choice("backoff", backoff, BACKOFFS)
     emissions = read_emissions(
-        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, nonfinite=nonfinite
+        log_probs,
+        input_lengths,
+        from_logits=from_logits,
+        check_normalised=False,
+        nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
