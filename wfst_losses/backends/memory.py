@@ -23,11 +23,18 @@ Ints = npt.NDArray[np.int64]
 
 
 def training_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> int:
-    """The native sums of a graph per utterance: what is kept for the gradient, and the room of each thread."""
+    """The native sums of a graph per utterance: what is kept for the gradient, and the room of each thread.
+
+    An upper bound where that fits.
+    """
     frames = emissions.input_lengths[utterances]
     states = -(-np.diff(graphs.state_splits) // _PADDED_TO) * _PADDED_TO
-    columns = np.minimum(_columns(graphs), emissions.num_labels)
     item, output = _item(emissions), _output(emissions)
+    # Labels are counted only where the matter is close: no graph reads more of them than it has states.
+    most_kept = int((frames * states * item + states * (_STATE_BYTES + 32 * (frames + 9))).sum()) + output
+    if most_kept <= emissions.max_memory:
+        return most_kept
+    columns = np.minimum(_columns(graphs), emissions.num_labels)
     kept = int((frames * columns * item * emissions.scores.requires_grad + states * _STATE_BYTES).sum())
     rooms = np.sort(8 * (2 * frames * (states + 4) + (frames // _BLOCK_FRAMES + 5) * (states + 4)))
     room = int(rooms[max(0, len(rooms) - torch.get_num_threads()) :].sum())
