@@ -48,8 +48,9 @@ def shared_bytes(graph: GraphBatch, emissions: Emissions, *, is_low_memory: bool
     reading = len(np.unique(graph.destination[graph.input_label != EPSILON]))
     rows = block * reading + (2 + frames // block) * graph.num_states + 2 * emissions.num_labels + frames
     tiles = min(torch.get_num_threads(), -(-emissions.num_utterances // _LANES))
-    gradients = 2 * _output(emissions) * emissions.scores.requires_grad
-    return _SHARED_ARC_BYTES * graph.num_arcs + tiles * rows * _LANES * 4 + gradients
+    output = _output(emissions) * emissions.scores.requires_grad
+    # Occupancies stay; the gradient is written when the tiles are gone.
+    return _SHARED_ARC_BYTES * graph.num_arcs + output + max(tiles * rows * _LANES * 4, output)
 
 
 def sampling_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> int:
