@@ -170,9 +170,7 @@ def _refuse_nonfinite(name: str, scores: torch.Tensor, bad: npt.NDArray[np.bool_
     )
 
 
-def _refuse_unnormalised(
-    scores: torch.Tensor, off: npt.NDArray[np.bool_], log_sums: npt.NDArray[np.floating]
-) -> None:
+def _refuse_unnormalised(scores: torch.Tensor, off: npt.NDArray[np.bool_], log_sums: npt.NDArray[np.floating]) -> None:
     utterance, frame = _first(off)
     row = scores[utterance, frame].detach().double()
     total = float(np.exp(np.float64(log_sums[utterance, frame])))

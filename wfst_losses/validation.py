@@ -63,12 +63,13 @@ def check_number(name: str, value: object, *, low: float = -np.inf, above: float
     """A finite number of at least ``low`` and more than ``above``, of a size whose products with scores are finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} is {shown(value)}, expected a number")
+    number: Any = value
     # Python compares integers of any size, which numpy does not; NaN compares with nothing.
-    if not (low <= value < np.inf and above < value and value > -np.inf):
+    if not (low <= number < np.inf and above < number and number > -np.inf):
         bound = f" >= {low}" if low > above else f" > {above}"
         bound = bound if max(low, above) > -np.inf else ""
         raise ValueError(f"{name} is {shown(value)}, expected a finite number{bound}")
-    if abs(value) > LARGEST or 0 < abs(value) < 1 / LARGEST:
+    if abs(number) > LARGEST or 0 < abs(number) < 1 / LARGEST:
         raise ValueError(f"{name} is {shown(value)}, expected a size of {1 / LARGEST:g} to {LARGEST:g}")
 
 
@@ -95,10 +96,10 @@ def check_instance(name: str, value: object, kind: type, expected: str) -> None:
         raise ValueError(f"{name} is {shown(value)}, expected {expected}")
 
 
-def check_callable(name: str, value: object) -> None:
+def check_callable(name: str, value: object, *, or_none: bool = True) -> None:
     """Something to be called, or None."""
-    if value is not None and not callable(value):
-        raise ValueError(f"{name} is {shown(value)}, expected a function or None")
+    if not (callable(value) or (or_none and value is None)):
+        raise ValueError(f"{name} is {shown(value)}, expected a function{' or None' if or_none else ''}")
 
 
 def check_path(name: str, value: object) -> Path:

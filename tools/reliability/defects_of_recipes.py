@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
-
 import torch
 from case import Defect, Noticed, Unchanged
 from changes import put, refused, to
@@ -227,9 +226,9 @@ BATCH = (
 TEXTS_TO_IDS = (
     Defect("None", to(None), refused("None")),
     Defect("a list", to([[1], [2], [3]]), refused("[[1]")),
-    Defect("one too few", to(lambda texts: [[1], [2]]), refused("2")),
+    Defect("one too few", to(lambda _: [[1], [2]]), refused("2")),
     Defect("text", to(lambda texts: texts), refused("'a'")),
-    Defect("fractions", to(lambda texts: [[1.5], [2], [3]]), refused("[1.5]")),
+    Defect("fractions", to(lambda _: [[1.5], [2], [3]]), refused("[1.5]")),
 )
 
 GRAPHS = (
@@ -281,7 +280,7 @@ RECIPE_DEFECTS: dict[str, tuple[Defect, ...]] = {
     "name": NAME,
     "lexicon_file": LEXICON_FILE,
     "words_file": WORDS_FILE,
-    "lm_file": tuple(defect for defect in ARPA if defect.name not in ("an order left out",)),
+    "lm_file": tuple(defect for defect in ARPA if defect.name != "an order left out"),
     "graph_file": tuple(defect for defect in OPENFST_TEXT if defect.name not in ("nothing", "no file", "a folder")),
     "manifest_file": MANIFEST,
     "packed_file": PACKED,

@@ -136,6 +136,7 @@ def command(**options: Any) -> None:
 
 
 def options(**options: Any) -> Callable[[], Arguments]:
+    """The arguments of a command."""
     return lambda: dict(options)
 
 

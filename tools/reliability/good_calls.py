@@ -11,7 +11,7 @@ from case import Arguments
 from wfst_losses import LanguageModel
 
 B, T, V = 3, 6, 5
-CHOICES = {"backend": "choice", "nonfinite": "choice"}
+CHOICES = {"backend": "choice", "nonfinite": "choice", "max_memory": "max_memory"}
 
 
 def log_probs() -> torch.Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from wfst_losses.integrations.segments import cut_segments
+from wfst_losses.integrations.supervisions import COLUMNS, check_sequences, read_column, read_supervisions
 from wfst_losses.validation import (
-    MOST,
+    check_callable,
     check_choice,
     check_count,
     check_instance,
@@ -20,7 +21,6 @@ from wfst_losses.validation import (
     check_row,
     check_scores,
     shown,
-    to_numpy,
 )
 
 ORIGINS = ("recording", "cut", "supervision")
@@ -96,15 +96,15 @@ def loss_arguments(
     """
     log_probs = check_scores("log_probs", log_probs)
     check_count("subsampling_factor", subsampling_factor)
-    check_instance("texts_to_ids", texts_to_ids, Callable, "a function from texts to label sequences")
-    supervisions = _supervisions(batch)
+    check_callable("texts_to_ids", texts_to_ids, or_none=False)
+    supervisions = read_supervisions(batch)
     texts = list(supervisions["text"])
-    sequence, first, frames = (_column(supervisions, name, len(texts)) for name in _COLUMNS)
+    sequence, first, frames = (read_column(supervisions, name, len(texts)) for name in COLUMNS)
     start = torch.div(first, subsampling_factor, rounding_mode="floor")
     length = torch.div(frames, subsampling_factor, rounding_mode="floor")
     if output_lengths is not None:
         written = torch.from_numpy(check_lengths("output_lengths", output_lengths, *log_probs.shape[:2]))
-        _check_sequences(sequence, len(log_probs))
+        check_sequences(sequence, len(log_probs))
         end = -torch.div(-(first + frames), subsampling_factor, rounding_mode="floor")
         length = (torch.minimum(end, written[sequence]) - start).clamp(min=0)
     segments = torch.stack([sequence, start, length], dim=1)
@@ -115,42 +115,6 @@ def loss_arguments(
     cuts = supervisions.get("cut")
     cut_ids = None if cuts is None else [cut.id for cut in cuts]
     return LossArguments(utterances, targets, torch.from_numpy(input_lengths), cut_ids)
-
-
-_COLUMNS = ("sequence_idx", "start_frame", "num_frames")
-
-
-def _supervisions(batch: object) -> Mapping[str, Any]:
-    check_instance("batch", batch, Mapping, "a K2 dataset's batch")
-    supervisions = cast("Mapping[str, Any]", batch).get("supervisions")
-    found: set[str] = set(supervisions) if isinstance(supervisions, Mapping) else set()
-    missing = {"text", *_COLUMNS} - found
-    if missing:
-        raise ValueError(f"batch has no {', '.join(sorted(missing))} of supervisions; expected a K2 dataset's batch")
-    return cast("Mapping[str, Any]", supervisions)
-
-
-def _check_sequences(sequence: torch.Tensor, num_sequences: int) -> None:
-    """Each supervision lies in a sequence of the network's output."""
-    wrong = (sequence < 0) | (sequence >= num_sequences)
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"batch: supervisions['sequence_idx'][{row}] is {int(sequence[row])}, expected 0..{num_sequences - 1}"
-        )
-
-
-def _column(supervisions: Mapping[str, Any], name: str, count: int) -> torch.Tensor:
-    """``(S,)`` whole numbers, of whatever type the dataset gives them."""
-    values = supervisions[name]
-    try:
-        column = to_numpy(name, values) if isinstance(values, torch.Tensor) else np.asarray(values)
-    except ValueError:  # ragged
-        column = np.asarray(None)
-    is_whole = column.dtype.kind in "iuf" and column.shape == (count,) and np.array_equal(column, np.floor(column))
-    if not is_whole or np.any(np.abs(column) > MOST):
-        raise ValueError(f"batch: supervisions[{name!r}] is {shown(values)}, expected {count} whole numbers")
-    return torch.from_numpy(column.astype(np.int64))
 
 
 class _Word(NamedTuple):

@@ -19,7 +19,7 @@ from wfst_losses.graphs.denominator import denominator
 from wfst_losses.graphs.k2_format import from_k2_dict
 from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
 from wfst_losses.graphs.training import training_graphs
-from wfst_losses.validation import TokenSequence, check_choice, check_instance, check_targets, shown
+from wfst_losses.validation import TokenSequence, check_callable, check_choice, check_instance, check_targets, shown
 
 if TYPE_CHECKING:
     from k2 import Fsa
@@ -81,7 +81,7 @@ class TokenGraphCompiler(AbstractGraphCompiler):
         topology: str | AbstractTopology = "correct",
         device: torch.device | str = "cpu",
     ) -> None:
-        check_instance("texts_to_ids", texts_to_ids, Callable, "a function from texts to label sequences")
+        check_callable("texts_to_ids", texts_to_ids, or_none=False)
         self.topology = _topology(topology, num_labels)
         self.device = _device(device)
         self._texts_to_ids = texts_to_ids
