@@ -9,7 +9,7 @@ import torch
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices import AbstractLattice
 from wfst_losses.samplers.sampler import AbstractPathSampler
-from wfst_losses.validation import check_count
+from wfst_losses.validation import check_count, check_flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class GridPaths(AbstractPathSampler):
 
     def __post_init__(self) -> None:
         check_count("num_paths", self.num_paths)
+        check_flag("use_double_scores", self.use_double_scores)
 
     def draw(self, lattice: AbstractLattice, scale: float, generator: torch.Generator | None) -> Paths:
         """The generator plays no part."""

@@ -160,7 +160,7 @@ def _check_windows(windows: IntegerArray, labels: IntegerArray, lengths: Integer
 
 def _check_outside(outside: object, num_labels: int) -> int:
     if isinstance(outside, str):
-        raise ValueError(f"outside is {outside!r}, expected 'complement' or the background's label")
+        raise ValueError(f"outside is {shown(outside)}, expected 'complement' or the background's label")
     label = check_count("outside", outside, low=0)
     if label >= num_labels:
         raise ValueError(f"outside is {label} but there are {num_labels} columns, expected 0..{num_labels - 1}")
