@@ -17,6 +17,8 @@ import prepare
 import report
 import torch
 import train
+from curves import plot_curves
+from systems import TITLES
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,10 @@ def test_one_seed_from_converged_ctc_to_the_report(tmp_path, recordings, monkeyp
     monkeypatch.setattr(train, "train", lambda _args: pytest.fail("a finished stage was run again"))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         assert experiment.run_stages(args, pool) == {0: chosen}
+
+    plot_curves({0: chosen}, tmp_path / "curves.svg")
+    drawn = (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert all(f"<!-- {TITLES[name]} -->" in drawn for name in chosen if name != "converged")
 
     text = report.to_markdown(report.make_report(data_dir, {0: chosen}))
     assert "trained on 80 words of 40 recordings, chosen on\n100 words of 100 recordings" in text

@@ -6,8 +6,8 @@ Per seed: (1) CTC, its rate held and then halved, until the development word err
 (2) its best checkpoint trained on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same
 number of steps, optimiser, data order and grid of learning rates, and learning rate and checkpoint are chosen on the
 development set for each. ``--also`` trains other forms of MWER for as many steps, at ``--also-learning-rates``.
-Test sets are decoded at the end. A training whose result file exists is not run again. Writes ``report.json`` and
-``table.md``.
+Test sets are decoded at the end. A training whose result file exists is not run again. Writes ``report.json``,
+``table.md`` and ``curves.svg``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import curves
 import decode
 import prepare
 import report
@@ -181,6 +182,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     result["settings"] = {key: str(value) for key, value in vars(args).items() if not isinstance(value, Path)}
     write_json(args.output_dir / "report.json", result)
     write_text(args.output_dir / "table.md", report.to_markdown(result))
+    curves.plot_curves(chosen, args.output_dir / "curves.svg")
     return result
 
 
