@@ -12,6 +12,7 @@ from wfst_losses import __version__
 from wfst_losses.cli.check_manifest_command import check_manifest_command
 from wfst_losses.cli.compile_command import compile_command
 from wfst_losses.cli.doctor_command import doctor_command
+from wfst_losses.cli.draw_command import draw_command
 from wfst_losses.cli.inspect_command import inspect_command
 from wfst_losses.cli.list_command import list_command
 from wfst_losses.cli.memory_command import memory_command
@@ -42,6 +43,7 @@ class _Commands(click.Group):
         inspect_command,
         compile_command,
         memory_command,
+        draw_command,
         check_manifest_command,
     ],
 )
