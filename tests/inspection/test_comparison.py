@@ -45,6 +45,7 @@ def test_closed_forms_over_a_bigram_are_those_of_composed_graphs(num_successors:
     tolerance = 0.0 if own == num_successors else 0.06
     for name, size in told.items():
         assert size.num_arcs == pytest.approx(counted[name].num_arcs, rel=tolerance), name
+        assert size.num_states == pytest.approx(counted[name].num_states, rel=tolerance), name
         if size.num_epsilon_free_arcs is not None:
             assert size.num_epsilon_free_arcs == pytest.approx(counted[name].num_epsilon_free_arcs, rel=tolerance), name
 
@@ -53,7 +54,7 @@ def test_a_graph_that_is_not_allowed_is_not_composed() -> None:
     def refuse(name: str) -> None:
         raise MemoryError(name)
 
-    with pytest.raises(MemoryError, match="^correct$"):
+    with pytest.raises(MemoryError, match=r"^correct$"):
         list(counted_sizes(60, bigram(60, 5).graph(), refuse))
 
 
@@ -85,7 +86,7 @@ def test_advice_is_what_changes_least_among_what_saves() -> None:
 
 
 def test_what_was_measured_goes_before_what_was_predicted() -> None:
-    memory = _memory("mmi", correct=100) + [StepMemory("compact", "mmi", "native", 10, True, 98, None)]
+    memory = [*_memory("mmi", correct=100), StepMemory("compact", "mmi", "native", 10, True, 98, None)]
     assert advise(_sizes(**ARCS), memory).topology == "correct"
 
 

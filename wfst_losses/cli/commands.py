@@ -10,6 +10,7 @@ import click
 
 from wfst_losses import __version__
 from wfst_losses.cli.check_manifest_command import check_manifest_command
+from wfst_losses.cli.compare_command import compare_command
 from wfst_losses.cli.compile_command import compile_command
 from wfst_losses.cli.doctor_command import doctor_command
 from wfst_losses.cli.draw_command import draw_command
@@ -42,6 +43,7 @@ class _Commands(click.Group):
         doctor_command,
         inspect_command,
         compile_command,
+        compare_command,
         memory_command,
         draw_command,
         check_manifest_command,

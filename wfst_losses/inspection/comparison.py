@@ -146,22 +146,22 @@ def advise(decoding: Sequence[GraphSize], memory: Sequence[StepMemory]) -> Advic
     for name in ("compact", "minimal"):
         if by_peak.get(name, 1.0) <= WORTH:
             found = name
-            reason.append(f"{loss.upper()} on {backend} takes {by_peak[name]:.0%} of correct's memory with it.")
+            reason.append(f"{loss.upper()} on {backend} takes {_percent(by_peak[name])} of correct's memory with it.")
             break
     if found == "correct" and by_peak:
         least = min(by_peak, key=lambda name: by_peak[name])
         reason.append(
             f"No topology saves memory worth a change: {loss.upper()} on {backend} takes at least "
-            f"{by_peak[least]:.0%} of what it takes with correct."
+            f"{_percent(by_peak[least])} of what it takes with correct."
         )
     if lossless is not None and found == "correct" and by_arcs[lossless] <= WORTH:
         reason.append(
-            f"Decode with {lossless}: {by_arcs[lossless]:.0%} of correct's arcs, path for path the same, in an engine "
+            f"Decode with {lossless}: {_percent(by_arcs[lossless])} of correct's arcs, path for path the same, in an engine "
             "that takes epsilon arcs."
         )
     elif found == "correct" and by_arcs.get("minimal", 1.0) <= WORTH:
         reason.append(
-            f"Should the decoding graph be too large, minimal has {by_arcs['minimal']:.0%} of its arcs, but a token "
+            f"Should the decoding graph be too large, minimal has {_percent(by_arcs['minimal'])} of its arcs, but a token "
             "then lasts one frame: train with it too."
         )
     if found == "compact":
@@ -183,3 +183,7 @@ def _deciding(memory: Sequence[StepMemory]) -> tuple[str, str]:
 def _peaks(memory: Sequence[StepMemory]) -> dict[str, int]:
     wanted = _deciding(memory)
     return {step.topology: step.bytes for step in memory if (step.loss, step.backend) == wanted}
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "under 1%"

@@ -37,8 +37,10 @@ def to_svg(drawing: Drawing, title: str, *, is_alone: bool = True) -> str:
     width, height = right - left, bottom - top
     box = f"{left:.1f} {top:.1f} {width:.1f} {height:.1f}"
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" viewBox="{box}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{escape(title)}">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" viewBox="{box}" width="{width:.0f}" '
+            f'height="{height:.0f}" role="img" aria-label="{escape(title)}">'
+        ),
         f"<title>{escape(title)}</title>",
     ]
     if is_alone:
