@@ -193,9 +193,8 @@ def _print(found: Comparison) -> None:
     # Figures cut off by a narrow terminal, or by none, are no figures.
     console.width = max(console.width, _LEAST_WIDTH)
     console.print(" · ".join(f"{name}: {value}" for name, value in found.asked))
-    for title, sizes in (("Decoding graphs", found.decoding), ("Denominators of MMI", found.denominator)):
-        if sizes:
-            console.print(_size_table(title, sizes))
+    for title, sizes in found.tables():
+        console.print(_size_table(title, sizes))
     console.print(_memory_table(found.memory))
     console.print(f"\n[bold]Take {found.advice.topology}.[/bold] {found.advice.reason}")
 

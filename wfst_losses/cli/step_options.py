@@ -62,13 +62,13 @@ def make_step(loss: str, topology: str, backend: str, given: dict[str, Any]) -> 
         raise click.UsageError(problem, click.get_current_context())
     num_labels, num_successors = _num_labels(given), None
     if loss == "mmi" and given["lm"] is None:
-        num_successors = max(1, round(given["lm_arcs"] / num_labels))
-        if num_successors >= num_labels:
-            most = num_labels * (num_labels - 1)
+        most = num_labels * (num_labels - 1)
+        if given["lm_arcs"] > most:
             raise click.UsageError(
                 f"--lm-arcs is {given['lm_arcs']:,}, a bigram of {num_labels - 1:,} tokens has at most {most:,}",
                 click.get_current_context(),
             )
+        num_successors = max(1, round(given["lm_arcs"] / num_labels))
     given_tokens = given["target_tokens"]
     return Step(
         loss=loss,

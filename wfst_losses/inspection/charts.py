@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 _BAR, _GAP, _GROUP_GAP = 16, 3, 16
-_LEFT, _WIDTH, _RIGHT = 190, 430, 120
+_LEFT, _WIDTH, _RIGHT = 210, 420, 110
 
 
 @dataclasses.dataclass(frozen=True)

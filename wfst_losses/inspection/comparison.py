@@ -156,13 +156,13 @@ def advise(decoding: Sequence[GraphSize], memory: Sequence[StepMemory]) -> Advic
         )
     if lossless is not None and found == "correct" and by_arcs[lossless] <= WORTH:
         reason.append(
-            f"Decode with {lossless}: {_percent(by_arcs[lossless])} of correct's arcs, path for path the same, in an engine "
-            "that takes epsilon arcs."
+            f"Decode with {lossless}: {_percent(by_arcs[lossless])} of correct's arcs, path for path the same, in an "
+            "engine that takes epsilon arcs."
         )
     elif found == "correct" and by_arcs.get("minimal", 1.0) <= WORTH:
         reason.append(
-            f"Should the decoding graph be too large, minimal has {_percent(by_arcs['minimal'])} of its arcs, but a token "
-            "then lasts one frame: train with it too."
+            f"Should the decoding graph be too large, minimal has {_percent(by_arcs['minimal'])} of its arcs, but a "
+            "token then lasts one frame: train with it too."
         )
     if found == "compact":
         reason.append("Its masses sum to more than 1: a token may follow itself without a blank.")

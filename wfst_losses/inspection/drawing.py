@@ -165,7 +165,7 @@ def _bounds(states: Sequence[DrawnState], arcs: Sequence[DrawnArcs]) -> tuple[Po
 
 def _joined(texts: list[str]) -> str:
     more = len(texts) - _MOST_NAMED
-    return "  ".join(texts) if more <= 0 else "  ".join([*texts[:_MOST_NAMED], f"+{more}"])
+    return ", ".join(texts) if more <= 0 else ", ".join([*texts[:_MOST_NAMED], f"+{more}"])
 
 
 def _name(label: int, names: Sequence[str] | None) -> str:

@@ -64,6 +64,14 @@ class Comparison:
     memory: Sequence[StepMemory]
     advice: Advice
 
+    def tables(self) -> list[tuple[str, Sequence[GraphSize]]]:
+        """Sizes to show, by title; once where both are the same graphs."""
+        if not self.denominator:
+            return [("Decoding graphs", self.decoding)]
+        if self.denominator == self.decoding:
+            return [("Decoding graphs, and denominators of MMI", self.decoding)]
+        return [("Decoding graphs", self.decoding), ("Denominators of MMI", self.denominator)]
+
 
 def html_report(found: Comparison, shown_bytes: Callable[[int], str]) -> str:
     """The page."""
@@ -75,10 +83,8 @@ def html_report(found: Comparison, shown_bytes: Callable[[int], str]) -> str:
             f"<p>{escape(found.advice.reason)}</p></section>"
         ),
         _pictures(),
-        _graphs("Decoding graphs", found.decoding),
+        *(_graphs(title, sizes) for title, sizes in found.tables()),
     ]
-    if found.denominator:
-        parts.append(_graphs("Denominators of MMI", found.denominator))
     losses = dict.fromkeys((step.loss, step.backend) for step in found.memory)
     parts += [_memory(found.memory, loss, backend, shown_bytes) for loss, backend in losses]
     return "\n".join(
