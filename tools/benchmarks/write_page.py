@@ -86,6 +86,27 @@ def draw_growth(result: dict[str, Any], output: Path) -> None:
     figure.savefig(output, metadata={"Date": None})
 
 
+def memory_table() -> str | None:
+    """Predicted over measured peaks: the least and the most of each backend and loss."""
+    points = [point for name in ("memory_exact", "memory_k2") for point in read(name) or ()]
+    if not points:
+        return None
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for point in points:
+        groups.setdefault((point["backend"], point["loss"]), []).append(point)
+    rows = []
+    for (backend, loss), found in groups.items():
+        ratios = [point["ratio"] for point in found]
+        peaks = [point["measured_bytes"] / 1e6 for point in found]
+        bound = "an upper bound" if found[0]["is_upper_bound"] else "within 25 %"
+        rows.append(
+            [f"{backend}, {loss}", str(len(found)), f"{min(peaks):,.0f} to {max(peaks):,.0f}", f"{min(ratios):.2f}",
+             f"{max(ratios):.2f}", bound, f"{sum(point['holds'] for point in found)} of {len(found)}"]
+        )  # fmt: skip
+    heads = ["backend, loss", "points", "measured (MB)", "least ratio", "largest", "to hold", "holds"]
+    return table(heads, rows)
+
+
 TABLES = {
     "ctc": ctc_table,
     "denominator": denominator_table,
@@ -97,12 +118,12 @@ def main() -> None:
     """Replace what stands between the markers."""
     page = ROOT / "docs" / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
-    for name, write in TABLES.items():
-        result = read(name)
-        if result is not None:
+    made = {name: write(result) for name, write in TABLES.items() if (result := read(name)) is not None}
+    for name, content in {**made, "memory": memory_table()}.items():
+        if content is not None:
             before, rest = text.split(f"<!-- table:{name} -->\n")
             _, after = rest.split(f"<!-- end:{name} -->")
-            text = f"{before}<!-- table:{name} -->\n{write(result)}\n<!-- end:{name} -->{after}"
+            text = f"{before}<!-- table:{name} -->\n{content}\n<!-- end:{name} -->{after}"
     page.write_text(text, encoding="utf-8")
     growth = read("growth")
     if growth is not None:
