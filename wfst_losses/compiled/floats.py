@@ -96,7 +96,7 @@ def exp64(x: float) -> float:
 
 
 @compiled_inline
-def exp32(x: float) -> float:
+def exp32(x: Any) -> float:
     """``e^x`` in float32 for x <= 0, 0 below -87.7, NaN for NaN; relative error 1e-7, on average 1e-10."""
     # There n is -127, and its power of two 0. NaN stays: it is not smaller.
     x = max(x, types.float32(-88.02))

@@ -154,13 +154,13 @@ class _Sums(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Occupancies, less the softmax where the network gave logits."""
         from wfst_losses.backends.native import occupancy
-        from wfst_losses.compiled import threads
+        from wfst_losses.compiled import gradient_memory, threads
 
         layout, given, occupancies, utterances, totals, is_logits = ctx.kept
         (like,) = ctx.saved_tensors
         # An impossible graph has no occupancy.
         coefficients = np.where(np.isfinite(totals), gradients[0].detach().cpu().double().numpy(), 0.0)
-        gradient = np.empty_like(given.scores)
+        gradient = gradient_memory.uninitialised(given.scores.shape, given.scores.dtype)
         graph_splits = np.searchsorted(utterances, np.arange(len(given.lengths) + 1))
         threads.run_in_parallel(
             lambda begin, end: occupancy.write_gradient(
