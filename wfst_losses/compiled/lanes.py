@@ -183,6 +183,18 @@ def weighted_sum(_context: Any, begin: Any, end: Any, places: Any, weights: Any,
 
 
 @_operation
+def widened(_context: Any, value: Any) -> Any:
+    """The same numbers as float64."""
+
+    def generate(_generator: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        if value.element == types.float64:
+            return arguments[0]
+        return builder.fpext(arguments[0], _vector(Lanes(types.float64)))
+
+    return Lanes(types.float64)(value), generate
+
+
+@_operation
 def largest(_context: Any, value: Any) -> Any:
     """The largest number of the lanes; NaN is not larger than anything."""
 
