@@ -1,4 +1,4 @@
-"""Memory for gradients of the size of a network's output, kept for the next one where it is let go.
+"""Memory for gradients of the size of a network's output, and for what they are made of, kept when it is let go.
 
 A training step lets go of such a gradient as soon as the network's own backward pass has read it, and the next step
 asks for another. Fresh from the system its pages cost several times what is then written to them. What lies here unused
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_LEAST_BYTES = 1 << 22
+_LEAST_BYTES = 1 << 20
 """Below it the C library keeps memory by itself."""
-_MAX_UNUSED = 2
-"""Blocks that lie here at most: a loss and another one beside it."""
+_MAX_UNUSED = 4
+"""Blocks that lie here at most: those of a loss and of another one beside it."""
 _unused: list[mmap.mmap] = []
 
 

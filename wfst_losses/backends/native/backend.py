@@ -129,13 +129,13 @@ class _Sums(torch.autograd.Function):
     ) -> torch.Tensor:
         """``(G,)`` log-sums."""
         from wfst_losses.backends.native import bands, inputs, sums
-        from wfst_losses.compiled import threads
+        from wfst_losses.compiled import gradient_memory, threads
 
         layout = bands.lay_out(graphs)
         given = inputs.Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
         frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)
         sizes = frames * num_columns * scores.requires_grad
-        occupancies = np.cumsum(sizes) - sizes, np.empty(int(sizes.sum()), given.scores.dtype)
+        occupancies = np.cumsum(sizes) - sizes, gradient_memory.uninitialised((int(sizes.sum()),), given.scores.dtype)
         totals, by_state = np.empty(graphs.num_graphs), np.zeros(graphs.num_graphs, dtype=bool)
         threads.run_in_parallel(
             lambda begin, end: sums.forward(

@@ -150,7 +150,7 @@ def _split(scores: Floats) -> tuple[Floats, Ints]:
             mantissas[place], exponents[place] = 1.0, 0
         elif scores[place] > -np.inf:
             bits = scores[place] / math.log(2.0)
-            exponents[place] = int(math.floor(bits))
+            exponents[place] = math.floor(bits)
             mantissas[place] = 2.0 ** (bits - math.floor(bits))
     return mantissas, exponents
 
