@@ -173,23 +173,25 @@ def _diagonals(graphs: GraphBatch, chosen: npt.NDArray[np.bool_], num_states: In
 @compiled
 def _find_offsets(source: Ints, destination: Ints, arc_splits: Ints) -> tuple[Ints, Ints, Ints]:
     """Where each graph's diagonals begin, their offsets, ascending, and the diagonal of each arc."""
-    largest = 0
-    for arc in range(len(source)):
-        largest = max(largest, abs(destination[arc] - source[arc]))
     splits, diagonal = np.zeros(len(arc_splits), np.int64), np.empty(len(source), np.int64)
-    offsets, number, count = np.empty(16, np.int64), np.full(2 * largest + 1, -1), 0
+    offsets, number, count = np.empty(16, np.int64), np.empty(0, np.int64), 0
     for graph in range(len(arc_splits) - 1):
-        for arc in range(arc_splits[graph], arc_splits[graph + 1]):
+        begin, end, largest = arc_splits[graph], arc_splits[graph + 1], 0
+        for arc in range(begin, end):
+            largest = max(largest, abs(destination[arc] - source[arc]))
+        if len(number) < 2 * largest + 1:
+            number = np.empty(2 * largest + 1, np.int64)
+        number[: 2 * largest + 1] = -1
+        for arc in range(begin, end):
             number[destination[arc] - source[arc] + largest] = 0
-        for place in range(len(number)):
+        for place in range(2 * largest + 1):
             if number[place] == 0:
                 if count == len(offsets):
                     offsets = np.append(offsets, offsets)
                 offsets[count], number[place] = place - largest, count
                 count += 1
-        for arc in range(arc_splits[graph], arc_splits[graph + 1]):
+        for arc in range(begin, end):
             diagonal[arc] = number[destination[arc] - source[arc] + largest]
-        number[:] = -1
         splits[graph + 1] = count
     return splits, offsets[:count].copy(), diagonal
 
