@@ -173,6 +173,21 @@ def test_what_underflows_is_found_out(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("memory", ["full", "low"])
+def test_gradients_of_scores_where_only_logarithms_do(memory: str) -> None:
+    graph, log_probs, lengths = left_to_right(30), peaky(60, 30, 60.0), [60, 57, 60]
+    results = []
+    for backend in ("reference", "native"):
+        scores = scores_of(graph)
+        with recorded_runs() as runs:
+            emissions = read_emissions(log_probs, lengths, check_normalised=False)
+            totals = get_backend(backend, CPU).shared_total_scores(graph, emissions, scores, memory=memory)
+        results.append(torch.autograd.grad(totals @ torch.tensor([1.0, 2.0, 3.0]).double(), list(scores)))
+    assert runs[0].num_by_path[LOGARITHMS] >= 1
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", ["full", "low"])
 def test_an_utterance_without_a_path_has_no_gradient(memory: str) -> None:
     # Four states one after another need as many frames as there are steps.
     graph, lengths = left_to_right(4), [6, 1, 5, 0]
