@@ -24,35 +24,52 @@ from wfst_losses.backends.native.block_steps import NOTHING, find_factors, plan_
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.backends.native.occupancy import add_up, final_sum
 from wfst_losses.compiled import compiled, compiled_reduction
-from wfst_losses.compiled.floats import LOG2_E, power_of_two, split_power
-from wfst_losses.compiled.lanes import NUM_LANES, add, load_from, multiply, multiply_add, spread, store, store_from
+from wfst_losses.compiled.floats import LOG2_E, exponential, power_of_two
+from wfst_losses.compiled.lanes import (
+    NUM_LANES,
+    add,
+    load_from,
+    multiply,
+    multiply_add,
+    spread,
+    store,
+    store_from,
+    widened,
+)
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _BLOCK_FRAMES = 12
-_MAX_FALL = 80
+_LOWEST, _HIGHEST = -80 / LOG2_E, 1e-3
+"""Between these, in nats, lies every label that a graph reads."""
 _TOLERANCE = 1e-6
 
 
 class Room(NamedTuple):
-    """Memory for any one of several graphs: emissions of all frames, and what arrives with them, flat."""
+    """Memory for any one of several graphs: emissions of all frames, and what arrives with them, flat.
 
-    emissions: Floats
+    Emissions are as wide as what the network gave: their rounding is less than its own.
+    """
+
+    emissions: Scores
+    columns: Scores
     arrivals: Floats
 
 
 @compiled
 def room_for(bands: Bands, begin: int, end: int, inputs: Inputs, utterances: Ints, needs_occupancy: bool) -> Room:
     """Room for each of graphs ``begin..end-1``: taken anew for every graph, pages would cost as much as the sums."""
-    num_emissions, num_arrivals = 0, 0
+    num_emissions, num_columns, num_arrivals = 0, 0, 0
     for graph in range(begin, end):
         num_frames = inputs.lengths[utterances[graph]]
         num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
         kept = num_frames + 1 if needs_occupancy else 2
         num_emissions = max(num_emissions, num_frames * num_states)
+        num_columns = max(num_columns, bands.column_splits[graph + 1] - bands.column_splits[graph])
         num_arrivals = max(num_arrivals, (kept + 2) * (num_states + 2 * bands.margins[graph]))
-    return Room(np.empty(num_emissions), np.empty(num_arrivals))
+    dtype = inputs.scores.dtype
+    return Room(np.empty(num_emissions, dtype), np.empty(num_columns, dtype), np.empty(num_arrivals))
 
 
 @compiled
@@ -76,7 +93,7 @@ def sums(
     """The log-sum of one graph, and with ``needs_occupancy`` its ``(frames, columns)`` occupancies; NaN: not exact."""
     num_frames, margin = inputs.lengths[utterance], bands.margins[graph]
     num_states = bands.state_splits[graph + 1] - bands.state_splits[graph]
-    if not _read_emissions(bands, graph, inputs, utterance, room.emissions):
+    if not _read_emissions(bands, graph, inputs, utterance, room):
         return np.nan
     # Row t + 1 holds what arrived with frame t, a margin of zeros before and after it.
     kept, stride = num_frames + 1 if needs_occupancy else 2, num_states + 2 * margin
@@ -95,32 +112,32 @@ def sums(
 
 
 @compiled
-def _read_emissions(bands: Bands, graph: int, inputs: Inputs, utterance: int, emissions: Floats) -> bool:
+def _read_emissions(bands: Bands, graph: int, inputs: Inputs, utterance: int, room: Room) -> bool:
     """The probability of each state's label at each frame; False where one is out of range."""
-    low, num_frames = bands.state_splits[graph], inputs.lengths[utterance]
-    num_states = np.uint64(bands.state_splits[graph + 1] - low)
-    labels = bands.labels[low : low + num_states]
+    low, first, num_frames = bands.state_splits[graph], bands.column_splits[graph], inputs.lengths[utterance]
+    num_states, num_columns = np.uint64(bands.state_splits[graph + 1] - low), bands.column_splits[graph + 1] - first
+    columns, column_of_state = bands.columns[first : first + num_columns], bands.column_of_state[low:]
+    # Half the states of a target read blank: its exponential is taken once.
+    values, emissions = room.columns[:num_columns], room.emissions
     for frame in range(np.uint64(num_frames)):
         row, log_sum, here = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], frame * num_states
-        for state in range(num_states):
-            emissions[here + state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
-        if not _in_range(emissions[here : here + num_states]):
+        for column in range(np.uint64(num_columns)):
+            values[column] = row[np.uint64(columns[column])] - log_sum
+        if _num_outside(values) > 0:
             return False
+        for column in range(np.uint64(num_columns)):
+            values[column] = exponential(values[column])
         for state in range(num_states):
-            mantissa, exponent = split_power(emissions[here + state])
-            emissions[here + state] = mantissa * power_of_two(exponent)
+            emissions[here + state] = values[np.uint64(column_of_state[state])]
     return True
 
 
 @compiled_reduction
-def _in_range(bits: Floats) -> bool:
-    lowest = highest = 0.0
-    for state in range(len(bits)):
-        if bits[state] < lowest:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)
-            lowest = bits[state]
-        if bits[state] > highest:  # noqa: PLR1730
-            highest = bits[state]
-    return lowest >= -_MAX_FALL and highest <= 1e-3
+def _num_outside(values: Scores) -> int:
+    lowest, highest, count = values.dtype.type(_LOWEST), values.dtype.type(_HIGHEST), 0
+    for column in range(len(values)):
+        count += (values[column] < lowest) | (values[column] > highest)
+    return count
 
 
 @compiled
@@ -169,7 +186,7 @@ def _forward(bands: Bands, graph: int, num_frames: int, kept: int, room: Room, e
             for diagonal in range(len(offsets)):
                 factor = load_from(factors, diagonal * num_states + first)
                 value = multiply_add(factor, load_from(sums, at - offsets[diagonal] + first), value)
-            store_from(sums, here + first, multiply(value, load_from(emissions, place + first)))
+            store_from(sums, here + first, multiply(value, widened(load_from(emissions, place + first))))
         at = here
     return final_sum(bands, low, sums[at : at + num_states], before[margin : margin + num_states])
 
@@ -245,7 +262,7 @@ def _backward(
             share = multiply(multiply(load_from(arrivals, arrived + first), value), load_from(scale, first))
             store_from(shares, first, share)
             frame_sums = add(frame_sums, share)
-            store_from(sums, rest + first, multiply(value, load_from(emissions, place + first)))
+            store_from(sums, rest + first, multiply(value, widened(load_from(emissions, place + first))))
         store(lanes, 0, frame_sums)
         frame_total = _sum_lanes(lanes)
         if not abs(frame_total - total) <= _TOLERANCE * total:
