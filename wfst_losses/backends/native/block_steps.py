@@ -6,6 +6,7 @@ a loop would be counted as a reference every time.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -49,14 +50,17 @@ def settle(
     max_raise: int,
     sums: Floats,
     at: int,
-    before: Ints,
-    after: Ints,
-) -> bool:
-    """Powers of two for the next block into ``after``, and sums scaled to them; False where one is raised too far.
+    exponents: tuple[Ints, Ints],
+) -> int:
+    """Powers of two for the next block, and sums scaled to them, 0 for one that is raised too far.
 
-    Only of states ``states[0]..states[1] - 1``: the sums of all others are 0.
+    ``exponents`` are those that the sums have and, to be filled, those that they get.
+
+    Returns the power of two that all sums so dropped are below. Only states ``states[0]..states[1] - 1`` are looked at:
+    the sums of all others are 0.
     """
     here, there, begin, end = np.uint64(margin), np.uint64(at), np.uint64(states[0]), np.uint64(states[1])
+    before, after = exponents
     after[:] = NOTHING
     for state in range(begin, end):
         value = sums[there + state]
@@ -65,14 +69,15 @@ def settle(
     # Once all states are reached, arcs are rarely steep; looking is vectorised, raising is one state after another.
     if _steepest(reading, margin, states, after) > max_step or _steepest(virtual, margin, states, after) > max_step:
         _raise(reading, virtual, onwards, max_step, margin, states, after)
-    largest = 0
+    dropped = NOTHING
     for state in range(begin, end):
         value = sums[there + state]
-        raised = after[here + state] - before[here + state] - exponent_of(value)
-        largest = max(largest, raised if value > 0.0 else 0)
+        own = before[here + state] + exponent_of(value)
+        is_kept = after[here + state] - own <= max_raise
+        dropped = max(dropped, NOTHING if is_kept or value == 0.0 else own + 1)
         scaled = value * power_of_two(before[here + state] - after[here + state])
-        sums[there + state] = scaled if value > 0.0 else 0.0
-    return largest <= max_raise
+        sums[there + state] = scaled if is_kept and value > 0.0 else 0.0
+    return dropped
 
 
 @compiled
@@ -124,3 +129,22 @@ def find_factors(plan: Plan, margin: int, states: tuple[int, int], exponents: In
             # An absent arc's exponent is below all others.
             power = weights[row + state] + exponents[origin + state] - exponents[here + state]
             factors[row + state] = mantissas[row + state] * power_of_two(power)
+
+
+@compiled
+def bits_per_frame(reading: Plan, virtual: Plan) -> float:
+    """The most that weights and the number of ways add to a state's sum in a frame, emissions aside, in bits."""
+    return math.log2(max(_total_weight(reading), 1e-300) * (1.0 + _total_weight(virtual)))
+
+
+@compiled
+def _total_weight(plan: Plan) -> float:
+    """The largest weights of all diagonals together: no state has more than one arc on each."""
+    total, num_diagonals = 0.0, max(1, len(plan.offsets))
+    num_states = len(plan.mantissas) // num_diagonals
+    for diagonal in range(len(plan.offsets)):
+        largest = 0.0
+        for place in range(diagonal * num_states, (diagonal + 1) * num_states):
+            largest = max(largest, plan.mantissas[place] * power_of_two(min(plan.exponents[place], 1023)))
+        total += largest
+    return total
