@@ -12,6 +12,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, Costs, GraphScores
+from wfst_losses.backends.memory import training_bytes
 from wfst_losses.backends.native import cuda
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
@@ -131,6 +132,7 @@ class _Sums(torch.autograd.Function):
         from wfst_losses.backends.native import bands, inputs, sums
         from wfst_losses.compiled import gradient_memory, threads
 
+        emissions.require(f"the sums of {graphs.num_graphs:,} graphs", training_bytes(graphs, emissions, utterances))
         layout = bands.lay_out(graphs)
         given = inputs.Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
         frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)

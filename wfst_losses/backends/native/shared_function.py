@@ -9,6 +9,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import GraphScores
+from wfst_losses.backends.memory import shared_bytes
 from wfst_losses.backends.native import shared
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.backends.native.occupancy import write_shared_gradient
@@ -21,6 +22,8 @@ from wfst_losses.runs import note
 
 def total_scores(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> torch.Tensor:
     """``(B,)`` in the dtype of the emissions."""
+    predicted = shared_bytes(graph, emissions, is_low_memory=memory == "low")
+    emissions.require(f"the sums over {graph.num_arcs:,} shared arcs", predicted)
     if scores is None:
         scores = GraphScores(torch.from_numpy(np.array(graph.score)), torch.from_numpy(np.array(graph.final_score)))
     result: torch.Tensor = _SharedSums.apply(  # type: ignore[no-untyped-call]
