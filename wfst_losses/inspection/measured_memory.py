@@ -105,7 +105,8 @@ def _inputs(step: Step, device: str) -> tuple[Any, list[list[int]]]:
 
 
 def _run(step: Step, model: Any, log_probs: Any, targets: list[list[int]]) -> None:
-    from wfst_losses import ctc_loss, mmi_loss
+    from wfst_losses.losses.ctc import ctc_loss
+    from wfst_losses.losses.mmi import mmi_loss
 
     lengths = [step.num_frames] * step.num_utterances
     if step.has_denominator:
