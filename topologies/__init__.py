@@ -37,7 +37,7 @@ def build(name: str, num_labels: int) -> AbstractTopology:
         ValueError: for a name not in `TOPOLOGIES`, or ``num_labels`` below 1.
     """
     if not isinstance(name, str) or name not in TOPOLOGIES:
-        raise ValueError(f"topology is {name!r}, expected one of {', '.join(map(repr, TOPOLOGIES))}")
+        raise ValueError(f"topology is {name!r:.80}, expected one of {', '.join(map(repr, TOPOLOGIES))}")
     return TOPOLOGIES[name](num_labels)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from topologies.graph import EPSILON, FloatColumn, Graph, IntColumn
+from topologies.graph import EPSILON, FloatColumn, Graph, IntColumn, check_graph
 
 TokenSequence: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
@@ -54,6 +54,11 @@ class GraphBatch:
         return len(self.source)
 
     @property
+    def num_epsilon_arcs(self) -> int:
+        """Arcs of all graphs together that read nothing."""
+        return int(np.count_nonzero(self.input_label == EPSILON))
+
+    @property
     def graph_of_state(self) -> IntColumn:
         """``(num_states,)`` the graph each state belongs to."""
         return np.repeat(np.arange(self.num_graphs, dtype=np.int32), np.diff(self.state_splits))
@@ -82,7 +87,14 @@ class GraphBatch:
         )
 
     def graph(self, index: int) -> Graph:
-        """One graph of the batch, its states renumbered from 0."""
+        """One graph of the batch, its states renumbered from 0.
+
+        Raises:
+            ValueError: for an index that is none of ``0..num_graphs - 1``.
+        """
+        is_integer = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+        if not is_integer or not 0 <= index < self.num_graphs:
+            raise ValueError(f"index is {index!r:.80}, expected 0..{self.num_graphs - 1}")
         low = int(self.state_splits[index])
         arcs = slice(int(self.arc_splits[index]), int(self.arc_splits[index + 1]))
         return Graph(
@@ -97,7 +109,15 @@ class GraphBatch:
 
     @classmethod
     def from_graphs(cls, graphs: Sequence[Graph]) -> GraphBatch:
-        """A batch of the given graphs, in their order."""
+        """A batch of the given graphs, in their order.
+
+        Raises:
+            ValueError: if one is none, naming its place.
+        """
+        if not isinstance(graphs, Sequence):
+            raise ValueError(f"graphs is {graphs!r:.80}, expected a sequence of graphs")
+        for place, graph in enumerate(graphs):
+            check_graph(f"graphs[{place}]", graph)
         offsets = np.cumsum([0] + [graph.num_states for graph in graphs])
 
         def stacked(column: str, offset: bool) -> npt.NDArray[np.int32]:
@@ -149,6 +169,25 @@ def chains(targets: Sequence[TokenSequence]) -> GraphBatch:
         state_splits=np.concatenate([starts, [num_states.sum()]]).astype(np.int64),
         arc_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
+
+
+def check_sequences(name: str, sequences: Any) -> list[TokenSequence]:
+    """Rows of integers, none of them negative, one per sequence."""
+    if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Sequence):
+        raise ValueError(f"{name} is {sequences!r:.80}, expected a list of token sequences")
+    rows: list[TokenSequence] = []
+    for index, sequence in enumerate(sequences):
+        try:
+            row = np.asarray(sequence)
+        except (ValueError, TypeError):  # ragged, or a tensor that has no values
+            row = np.asarray(None)
+        if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+            raise ValueError(f"{name}[{index}] is {sequence!r:.80}, expected a sequence of integers")
+        if row.size and not 0 <= row.min() <= row.max() <= np.iinfo(np.int32).max:
+            place = int(np.argmax((row < 0) | (row > np.iinfo(np.int32).max)))
+            raise ValueError(f"{name}[{index}][{place}] is {row[place]}, expected a label, 0 or more, of 31 bits")
+        rows.append(row.astype(np.int64))
+    return rows
 
 
 def ranges(

@@ -8,15 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from topologies.batch import GraphBatch, TokenSequence, chains, finished, ranges
-from topologies.graph import EPSILON, Graph
+from topologies.batch import GraphBatch, TokenSequence, chains, check_sequences, finished, ranges
+from topologies.graph import EPSILON, Graph, check_graph
 
 _DENSE_KEYS = 1 << 25
 
 
 def compose_targets(graph: Graph, targets: Sequence[TokenSequence]) -> GraphBatch:
-    """For each target, the paths of ``graph`` that write it, and nothing else."""
-    return compose(graph, chains(targets))
+    """For each target, the paths of ``graph`` that write it, and nothing else.
+
+    Raises:
+        ValueError: for what is no graph, or no sequence of sequences of integers.
+    """
+    check_graph("graph", graph)
+    return compose(graph, chains(check_sequences("targets", targets)))
 
 
 def compose(left: Graph, right: GraphBatch) -> GraphBatch:
@@ -29,6 +34,9 @@ def compose(left: Graph, right: GraphBatch) -> GraphBatch:
     Raises:
         ValueError: if epsilon arcs of the result form a cycle.
     """
+    check_graph("left", left)
+    if not isinstance(right, GraphBatch):
+        raise ValueError(f"right is {right!r:.80}, expected a GraphBatch; GraphBatch.from_graphs makes one")
     return _Exploration(left, right).run().batch
 
 
@@ -40,6 +48,8 @@ def compose_graph(left: Graph, right: Graph, *, num_real: int | None = None) -> 
         num_real: of ``left`` a topology's `factored` graph, the number of states of the topology's own graph. The
             others only pass on to tokens and blank: ``right`` backs off before them, never in between.
     """
+    check_graph("left", left)
+    check_graph("right", right)
     splits = np.array([0, right.num_states]), np.array([0, right.num_arcs])
     # The order that engines want of a batch is of no use to the search.
     columns = (right.source, right.destination, right.input_label, right.output_label, right.score, right.final_score)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from topologies.batch import TokenSequence
 from topologies.factored import to_every_other
-from topologies.graph import EPSILON, Graph, IntColumn
+from topologies.graph import EPSILON, Graph, IntColumn, check_num_arcs
 from topologies.topology import BLANK, AbstractTopology, Size, all_free, num_adjacent_repeats, num_tokens
 
 
@@ -35,6 +35,7 @@ class CorrectTopology(AbstractTopology):
     def graph(self) -> Graph:
         """The dense graph: 20 bytes per arc, 500 MB at 5,000 labels."""
         num_labels = self.num_labels
+        check_num_arcs(self.name, num_labels**2)
         labels = np.arange(num_labels, dtype=np.int32)
         destination = np.tile(labels, num_labels)
         output_label = destination.copy().reshape(num_labels, num_labels)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies.batch import epsilon_depth
-from topologies.graph import EPSILON, Graph
+from topologies.graph import EPSILON, Graph, check_graph
 
 
 def without_epsilons(graph: Graph, arcs: npt.NDArray[np.bool_] | None = None) -> Graph:
@@ -25,8 +25,12 @@ def without_epsilons(graph: Graph, arcs: npt.NDArray[np.bool_] | None = None) ->
         ValueError: if what is written at one arc would be two tokens, a chain that leaves the start writes (there is
             then no arc to carry it), or virtual arcs form a cycle.
     """
+    check_graph("graph", graph)
     virtual = graph.input_label == EPSILON
     if arcs is not None:
+        arcs = np.asarray(arcs)
+        if arcs.dtype != bool or arcs.shape != virtual.shape:
+            raise ValueError(f"arcs is {arcs!r:.80}, expected {virtual.shape} of bool, one per arc")
         virtual = virtual & arcs
     if not virtual.any():
         return graph

@@ -113,8 +113,23 @@ class Graph:
         write_openfst_text(self, Path(path))
 
 
+def check_num_arcs(name: str, num_arcs: int) -> None:
+    """As many arcs as 31 bits can number."""
+    if num_arcs > np.iinfo(np.int32).max:
+        raise ValueError(f"{name} has {num_arcs:,} arcs, expected at most {np.iinfo(np.int32).max:,} in one graph")
+
+
+def check_graph(name: str, value: object) -> None:
+    """A `Graph`, and nothing else."""
+    if not isinstance(value, Graph):
+        raise ValueError(f"{name} is {value!r:.80}, expected a topologies.Graph")
+
+
 def _freeze(graph: Graph, name: str, dtype: type[np.generic]) -> None:
-    column = np.asarray(getattr(graph, name))
+    try:
+        column = np.asarray(getattr(graph, name))
+    except (ValueError, TypeError):  # ragged, or a tensor that has no values
+        column = np.asarray(None)
     if column.ndim != 1:
         raise ValueError(f"Graph: column {name} has {column.ndim} dimensions, expected 1")
     if np.issubdtype(dtype, np.integer):

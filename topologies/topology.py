@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from topologies.batch import TokenSequence, shortest_path_num_frames
+from topologies.batch import TokenSequence, check_sequences, shortest_path_num_frames
 from topologies.composition import compose_targets
 from topologies.graph import Graph
 
@@ -46,9 +46,11 @@ class AbstractTopology(abc.ABC):
 
     def __post_init__(self) -> None:
         if isinstance(self.num_labels, bool) or not isinstance(self.num_labels, (int, np.integer)):
-            raise ValueError(f"num_labels is {self.num_labels!r}, expected an integer >= 1")
+            raise ValueError(f"num_labels is {self.num_labels!r:.80}, expected an integer >= 1")
         if self.num_labels < 1:
             raise ValueError(f"num_labels is {self.num_labels}, expected >= 1 (blank counts)")
+        if self.num_labels > np.iinfo(np.int32).max:
+            raise ValueError(f"num_labels is {self.num_labels}, expected 31 bits at most")
 
     @abc.abstractmethod
     def size(self) -> Size:
@@ -78,13 +80,13 @@ class AbstractTopology(abc.ABC):
 def num_adjacent_repeats(targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
     """How many tokens of each target equal the one before them."""
     return np.array(
-        [np.count_nonzero(np.diff(np.asarray(target, dtype=np.int64)) == 0) for target in targets], dtype=np.int64
+        [np.count_nonzero(np.diff(target) == 0) for target in check_sequences("targets", targets)], dtype=np.int64
     )
 
 
 def num_tokens(targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:
     """The length of each target."""
-    return np.array([len(target) for target in targets], dtype=np.int64)
+    return np.array([len(target) for target in check_sequences("targets", targets)], dtype=np.int64)
 
 
 def all_free(num_arcs: int) -> npt.NDArray[np.float32]:

@@ -55,6 +55,7 @@ def forced_alignment(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> Alignments:
     """The best path of each target: the label of every frame, and the frames of every token.
 
@@ -69,6 +70,7 @@ def forced_alignment(
         topology: a name or a topology value.
         backend, blank, from_logits, check_normalised: as in `ctc_loss`.
         nonfinite: what NaN or +inf in a live frame does: "raise", or "drop" (aligned as an impossible target).
+        max_memory: as in `ctc_loss`.
 
     Returns:
         `Alignments`.
@@ -84,7 +86,12 @@ def forced_alignment(
     """
     check_choice("nonfinite", nonfinite, ("raise", "drop"))
     emissions = read_emissions(
-        log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite
+        log_probs,
+        input_lengths,
+        from_logits=from_logits,
+        check_normalised=check_normalised,
+        nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)

@@ -11,7 +11,7 @@ from topologies import GraphBatch
 from wfst_losses.backends import get_backend
 from wfst_losses.emissions import Emissions, read_emissions
 from wfst_losses.graphs.decoding_graph import DecodingGraph
-from wfst_losses.validation import Lengths, check_choice, check_count
+from wfst_losses.validation import Lengths, check_choice, check_count, check_instance, check_number
 
 
 class Decoded(NamedTuple):
@@ -48,6 +48,7 @@ def decode(
     search_beam: float = 20.0,
     output_beam: float = 8.0,
     max_active_states: int = 10_000,
+    max_memory: int | None = None,
 ) -> Decoded:
     """The output of the best path of each utterance: ``argmax_path sum_t log_probs[t, label_t] + graph score``.
 
@@ -63,6 +64,7 @@ def decode(
         backend: as in `ctc_loss`.
         from_logits: ``log_probs`` are logits.
         search_beam, output_beam, max_active_states: of k2; others do not prune.
+        max_memory: as in `ctc_loss`.
 
     Raises:
         ValueError: naming the argument, what was expected and what came, also for a graph that reads labels which the
@@ -74,11 +76,12 @@ def decode(
     >>> decode(decoding_graph(topologies.build("correct", 3)), log_probs, [3]).sequences
     [[1, 2]]
     """
-    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits)
+    beams = (search_beam, output_beam, max_active_states)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
     if backend == "k2":
         from wfst_losses.backends.k2.decoding import best_outputs
 
-        return Decoded(*best_outputs(graph.graph, emissions, search_beam, output_beam, max_active_states))
+        return Decoded(*best_outputs(graph.graph, emissions, *beams))
     engine = get_backend(backend, emissions.scores.device)
     utterances = torch.arange(emissions.num_utterances)
     found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
@@ -96,6 +99,7 @@ def decode_nbest(
     search_beam: float = 20.0,
     output_beam: float = 8.0,
     max_active_states: int = 10_000,
+    max_memory: int | None = None,
 ) -> DecodedNBest:
     """The ``num_paths`` best distinct outputs of each utterance, or all there are.
 
@@ -104,7 +108,7 @@ def decode_nbest(
     for the pruned lattice: none worse than ``output_beam`` below the best is found, so raise it for long lists.
 
     Args:
-        graph, log_probs, input_lengths, backend, from_logits: see `decode`; so are the beams.
+        graph, log_probs, input_lengths, backend, from_logits, max_memory: see `decode`; so are the beams.
         num_paths: N.
 
     Raises:
@@ -117,11 +121,11 @@ def decode_nbest(
     [[[1, 2], [1]]]
     """
     check_count("num_paths", num_paths)
-    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits)
+    beams = (search_beam, output_beam, max_active_states)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
     if backend == "k2":
         from wfst_losses.backends.k2.decoding import nbest_outputs
 
-        beams = (search_beam, output_beam, max_active_states)
         return DecodedNBest(*nbest_outputs(graph.graph, emissions, num_paths, *beams))
     engine = get_backend(backend, emissions.scores.device)
     utterances = torch.arange(emissions.num_utterances)
@@ -138,11 +142,24 @@ def decode_nbest(
 
 
 def _emissions(
-    graph: DecodingGraph, log_probs: torch.Tensor, input_lengths: Lengths, backend: str, from_logits: bool
+    graph: DecodingGraph,
+    log_probs: torch.Tensor,
+    input_lengths: Lengths,
+    backend: str,
+    from_logits: bool,
+    beams: tuple[float, float, int],
+    max_memory: int | None,
 ) -> Emissions:
     """What both are given, checked."""
+    check_instance("graph", graph, DecodingGraph, "a DecodingGraph, such as decoding_graph gives")
     check_choice("backend", backend, ("auto", "native", "reference", "k2"))
-    emissions = read_emissions(log_probs, input_lengths, from_logits=from_logits, check_normalised=False)
+    search_beam, output_beam, max_active_states = beams
+    check_number("search_beam", search_beam, above=0.0)
+    check_number("output_beam", output_beam, above=0.0)
+    check_count("max_active_states", max_active_states)
+    emissions = read_emissions(
+        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, max_memory=max_memory
+    )
     most = int(graph.graph.input_label.max(initial=-1))
     if most >= emissions.num_labels:
         raise ValueError(f"graph reads label {most} but log_probs has {emissions.num_labels} columns, expected more")

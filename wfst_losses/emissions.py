@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wfst_losses.memory_limit import MemoryLimitError, check_max_memory
 from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, check_scores
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -28,6 +29,7 @@ class Emissions:
         input_lengths: ``(B,)`` int64 on the CPU, frames.
         dropped: ``(B,)`` bool: utterances with NaN or +inf that the caller asked to drop.
         is_finite: False where NaN or +inf were let through on request.
+        max_memory: what sums may take beside the scores, bytes.
     """
 
     scores: torch.Tensor
@@ -36,6 +38,16 @@ class Emissions:
     input_lengths: npt.NDArray[np.int64]
     dropped: npt.NDArray[np.bool_]
     is_finite: bool = True
+    max_memory: int = 2**63 - 1
+
+    def require(self, what: str, predicted_bytes: int) -> None:
+        """Refuse work before it allocates.
+
+        Raises:
+            MemoryLimitError: if it would take more than ``max_memory``.
+        """
+        if predicted_bytes > self.max_memory:
+            raise MemoryLimitError(what, predicted_bytes, self.max_memory)
 
     @property
     def num_utterances(self) -> int:
@@ -74,6 +86,7 @@ def read_emissions(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> Emissions:
     """Check and upcast what a network gave.
 
@@ -85,8 +98,10 @@ def read_emissions(
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
     """
     check_nonfinite(nonfinite)
+    most_bytes = check_max_memory(max_memory)
     check_flag("from_logits", from_logits)
     check_flag("check_normalised", check_normalised)
+    from_logits = bool(from_logits)  # numpy's own kind of bool is no operand for torch
     name = "log_probs"
     scores = check_scores(name, log_probs)
     num_utterances, num_frames, _ = scores.shape
@@ -94,24 +109,26 @@ def read_emissions(
     tolerance = _TOLERANCE[scores.dtype]
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
-    log_sums = torch.from_numpy(_log_sums(scores.detach(), lengths)).to(scores.device)
+    log_sums = _log_sums(scores.detach(), lengths)
     dropped = np.zeros(num_utterances, dtype=bool)
     # A row's log-sum is NaN or +inf exactly where the row holds NaN or +inf; frames that are not live have 0.
-    bad = ~(log_sums < torch.inf) | ((log_sums == -torch.inf) & from_logits)
-    is_finite = not bool(bad.any())
-    if not is_finite and nonfinite == "raise":
-        _refuse_nonfinite(name, scores, bad)
-    if not is_finite and nonfinite == "drop":
-        rows = bad.any(dim=1)
-        scores, log_sums = scores.masked_fill(rows[:, None, None], 0.0), log_sums.masked_fill(rows[:, None], 0.0)
-        dropped, is_finite = rows.cpu().numpy(), True
-    if check_normalised and not from_logits:
+    lowest, highest = log_sums.min(initial=0.0), log_sums.max(initial=0.0)  # NaN where any is
+    is_finite = bool(highest < np.inf and (lowest > -np.inf or not from_logits))
+    if not is_finite and nonfinite != "pass":
+        bad = ~(log_sums < np.inf) | ((log_sums == -np.inf) & from_logits)
+        if nonfinite == "raise":
+            _refuse_nonfinite(name, scores, bad)
+        dropped, is_finite = bad.any(axis=1), True
+        scores = scores.masked_fill(torch.from_numpy(dropped).to(scores.device)[:, None, None], 0.0)
+        log_sums = np.where(dropped[:, None], log_sums.dtype.type(0.0), log_sums)
+        lowest, highest = log_sums.min(initial=0.0), log_sums.max(initial=0.0)
+    if check_normalised and not from_logits and not (-tolerance <= lowest and highest <= tolerance):
         # NaN and +inf that got here were let through on request.
-        off = (log_sums.abs() > tolerance) & (log_sums < torch.inf)
+        off = (np.abs(log_sums) > tolerance) & (log_sums < np.inf)
         if off.any():
             _refuse_unnormalised(scores, off, log_sums)
-    shift = log_sums if from_logits else torch.zeros_like(log_sums)
-    return Emissions(scores, shift.cpu().numpy(), from_logits, lengths, dropped, is_finite)
+    shift = log_sums if from_logits else np.zeros_like(log_sums)
+    return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, most_bytes)
 
 
 def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
@@ -134,12 +151,12 @@ def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArr
     return sums
 
 
-def _first(mask: torch.Tensor) -> tuple[int, int]:
-    utterance, frame = mask.nonzero()[0].tolist()
+def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    utterance, frame = np.argwhere(mask)[0].tolist()
     return utterance, frame
 
 
-def _refuse_nonfinite(name: str, scores: torch.Tensor, bad: torch.Tensor) -> None:
+def _refuse_nonfinite(name: str, scores: torch.Tensor, bad: npt.NDArray[np.bool_]) -> None:
     utterance, frame = _first(bad)
     row = scores[utterance, frame].detach()
     wrong = ~(row < torch.inf)
@@ -153,10 +170,10 @@ def _refuse_nonfinite(name: str, scores: torch.Tensor, bad: torch.Tensor) -> Non
     )
 
 
-def _refuse_unnormalised(scores: torch.Tensor, off: torch.Tensor, log_sums: torch.Tensor) -> None:
+def _refuse_unnormalised(scores: torch.Tensor, off: npt.NDArray[np.bool_], log_sums: npt.NDArray[np.floating]) -> None:
     utterance, frame = _first(off)
     row = scores[utterance, frame].detach().double()
-    total = float(log_sums[utterance, frame].double().exp())
+    total = float(np.exp(np.float64(log_sums[utterance, frame])))
     if float(row.min()) >= 0 and abs(float(row.sum()) - 1) < 1e-2:
         advice = "these look like probabilities: pass log_probs.log()"
     else:

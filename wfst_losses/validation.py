@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,6 +14,9 @@ from topologies import TOPOLOGIES, AbstractTopology, build
 
 Targets: TypeAlias = "torch.Tensor | Sequence[Sequence[int]]"
 Lengths: TypeAlias = "torch.Tensor | Sequence[int] | npt.NDArray[Any]"
+MOST = 2**31 - 1
+LARGEST = 1e12
+"""Numbers of a call are factors and widths near 1: beyond this, either way, products leave float32."""
 TokenSequence: TypeAlias = npt.NDArray[np.int64]
 Reduction = Literal["none", "mean", "sum"]
 Nonfinite = Literal["raise", "drop", "pass"]
@@ -23,10 +27,26 @@ def shown(value: object) -> str:
     return f"{' '.join(repr(value).split()):.80}"
 
 
+def to_numpy(name: str, tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """A tensor's values on the CPU."""
+    check_dense(name, tensor)
+    values: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return values
+
+
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """A tensor with a number at every place: neither sparse nor quantized nor nested, nor without values (meta)."""
+    is_nested = getattr(tensor, "is_nested", False)
+    if tensor.layout is not torch.strided or tensor.is_quantized or is_nested or tensor.is_meta:
+        where = "on the meta device" if tensor.is_meta else f"of layout {tensor.layout} and dtype {tensor.dtype}"
+        raise ValueError(f"{name} is a tensor {where}, expected a dense one with values")
+
+
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """``value`` must be one of ``choices``."""
-    if not any(value == choice for choice in choices):
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+    # By type first: arrays compare element by element.
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
+        raise ValueError(f"{name} is {shown(value)}, expected one of {', '.join(map(repr, choices))}")
 
 
 def check_reduction(reduction: str) -> None:
@@ -40,27 +60,69 @@ def check_nonfinite(nonfinite: str) -> None:
 
 
 def check_number(name: str, value: object, *, low: float = -np.inf, above: float = -np.inf) -> None:
-    """A finite number of at least ``low`` and more than ``above``."""
+    """A finite number of at least ``low`` and more than ``above``, of a size whose products with scores are finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ValueError(f"{name} is {value!r}, expected a number")
-    if not (np.isfinite(value) and value >= low and value > above):
+        raise ValueError(f"{name} is {shown(value)}, expected a number")
+    number: Any = value
+    # Python compares integers of any size, which numpy does not; NaN compares with nothing.
+    if not (low <= number < np.inf and above < number and number > -np.inf):
         bound = f" >= {low}" if low > above else f" > {above}"
-        raise ValueError(f"{name} is {value}, expected a finite number{bound if max(low, above) > -np.inf else ''}")
+        bound = bound if max(low, above) > -np.inf else ""
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number{bound}")
+    if abs(number) > LARGEST or 0 < abs(number) < 1 / LARGEST:
+        raise ValueError(f"{name} is {shown(value)}, expected a size of {1 / LARGEST:g} to {LARGEST:g}")
 
 
 def check_count(name: str, value: object, *, low: int = 1) -> int:
-    """An integer of at least ``low``."""
+    """An integer of at least ``low``, and of 31 bits at most."""
+    number = check_integer(name, value)
+    if number < low:
+        raise ValueError(f"{name} is {number}, expected >= {low}")
+    return number
+
+
+def check_integer(name: str, value: object) -> int:
+    """An integer of 31 bits at most and a sign: what frames, labels and paths are counted in everywhere."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} is {value!r}, expected an integer")
-    if value < low:
-        raise ValueError(f"{name} is {value}, expected >= {low}")
+        raise ValueError(f"{name} is {shown(value)}, expected an integer")
+    if abs(int(value)) > MOST:
+        raise ValueError(f"{name} is {shown(value)}, expected a size of at most {MOST}")
     return int(value)
+
+
+def check_instance(name: str, value: object, kind: type, expected: str) -> None:
+    """A value of a class; ``expected`` is what messages call it."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}, expected {expected}")
+
+
+def check_callable(name: str, value: object, *, or_none: bool = True) -> None:
+    """Something to be called, or None."""
+    if not (callable(value) or (or_none and value is None)):
+        raise ValueError(f"{name} is {shown(value)}, expected a function{' or None' if or_none else ''}")
+
+
+def check_path(name: str, value: object) -> Path:
+    """The path of a file; a number would be taken for an open one."""
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+        raise ValueError(f"{name} is {shown(value)}, expected the path of a file")
+    return Path(value)
+
+
+def check_names(name: str, values: object) -> list[str]:
+    """Names, one per number."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not len(values):
+        raise ValueError(f"{name} is {shown(values)}, expected a sequence of names")
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(f"{name}[{index}] is {shown(value)}, expected a name")
+    return list(values)
 
 
 def check_flag(name: str, value: object) -> None:
     """True or False: text such as "False" would count as true."""
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} is {value!r:.80}, expected True or False")
+        raise ValueError(f"{name} is {shown(value)}, expected True or False")
 
 
 def check_generator(generator: object) -> None:
@@ -77,16 +139,17 @@ def check_scores(name: str, scores: object) -> torch.Tensor:
         raise ValueError(f"{name} has shape {tuple(scores.shape)}, expected (B, T, V)")
     if scores.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise ValueError(f"{name} has dtype {scores.dtype}, expected float16, bfloat16, float32 or float64")
+    check_dense(name, scores)
     if scores.shape[2] < 1:
         raise ValueError(f"{name} has shape {tuple(scores.shape)}, expected at least one label (V >= 1)")
     return scores
 
 
-def check_blank(blank: object, num_labels: int) -> int:
+def check_blank(blank: object, num_labels: int, *, name: str = "blank") -> int:
     """A label of the network."""
-    label = check_count("blank", blank, low=0)
+    label = check_count(name, blank, low=0)
     if label >= num_labels:
-        raise ValueError(f"blank is {label} but there are {num_labels} labels, expected 0..{num_labels - 1}")
+        raise ValueError(f"{name} is {label} but there are {num_labels} labels, expected 0..{num_labels - 1}")
     return label
 
 
@@ -95,7 +158,7 @@ def check_lengths(name: str, lengths: object, num_utterances: int, longest: int)
     if isinstance(lengths, torch.Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise ValueError(f"{name} has dtype {lengths.dtype}, expected an integer dtype")
-        lengths = lengths.detach().cpu().numpy()
+        lengths = to_numpy(name, lengths)
     try:
         column = np.asarray(lengths)
     except ValueError:
@@ -155,7 +218,7 @@ def _padded_rows(targets: torch.Tensor, target_lengths: object, num_utterances: 
     if target_lengths is None:
         raise ValueError("target_lengths is None, expected (B,) integers: targets are padded")
     lengths = check_lengths("target_lengths", target_lengths, num_utterances, targets.shape[1])
-    rows = targets.detach().cpu().numpy().astype(np.int64)
+    rows = to_numpy("targets", targets).astype(np.int64)
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
 
@@ -168,15 +231,7 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
         )
     sequences: list[TokenSequence] = []
     for index, target in enumerate(targets):
-        if isinstance(target, torch.Tensor):
-            target = target.detach().cpu().numpy()  # noqa: PLW2901
-        try:
-            row = np.asarray(target)
-        except ValueError:
-            row = np.asarray(None)
-        if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-            raise ValueError(f"targets[{index}] is {target!r:.80}, expected a sequence of integers")
-        sequences.append(row.astype(np.int64))
+        sequences.append(check_row(f"targets[{index}]", target))
     if target_lengths is not None:
         longest = max((len(row) for row in sequences), default=0)
         lengths = check_lengths("target_lengths", target_lengths, num_utterances, longest)
@@ -185,6 +240,19 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
                 raise ValueError(f"target_lengths[{index}] is {length}, expected 0..{len(row)}")
         sequences = [row[:length] for row, length in zip(sequences, lengths, strict=True)]
     return sequences
+
+
+def check_row(name: str, values: object) -> TokenSequence:
+    """One row of integers."""
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(name, values)
+    try:
+        row = np.asarray(values)
+    except ValueError:  # ragged
+        row = np.asarray(None)
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers")
+    return row.astype(np.int64)
 
 
 def check_topology(topology: object, num_labels: int) -> AbstractTopology:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from wfst_losses.validation import check_count, check_number
+from wfst_losses.validation import check_count, check_instance, check_number
 
 Term = torch.Tensor | Callable[[], torch.Tensor]
 
@@ -131,6 +131,7 @@ class WeightedLosses:
         Raises:
             ValueError: for a term too many or too few, or of another shape, naming it.
         """
+        check_instance("terms", terms, Mapping, "a mapping from names to terms")
         unknown = [name for name in terms if name not in self.schedules]
         missing = [name for name, weight in self.weights(step).items() if weight and name not in terms]
         if unknown or missing:
@@ -142,7 +143,8 @@ class WeightedLosses:
             if not weight:
                 continue
             term = terms[name]
-            value = term if isinstance(term, torch.Tensor) else term()
+            value = term() if callable(term) else term
+            check_instance(f"terms[{name!r}]", value, torch.Tensor, "a tensor, or a function that returns one")
             if total is not None and value.shape != total.shape:
                 raise ValueError(
                     f"terms[{name!r}] has shape {tuple(value.shape)}, expected {tuple(total.shape)} as the terms before"

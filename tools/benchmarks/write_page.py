@@ -44,6 +44,16 @@ def ctc_table(result: dict[str, Any]) -> str:
     return f"{where(result)}\n\n{table(heads, rows)}"
 
 
+def long_table(result: dict[str, Any]) -> str:
+    """One row."""
+    heads = ["B, T, V, S", "time (s)", "memory beyond the input (MiB)", "value differs by", "gradient differs by"]
+    row = [
+        str(tuple(result["shape"])), f"{result['processor_ms'] / 1e3:.2f}", f"{result['peak_bytes'] / 2**20:,.0f}",
+        f"{result['value_relative_difference']:.0e} of itself", f"{result['gradient_difference']:.0e}",
+    ]  # fmt: skip
+    return f"{where(result)}\n\n{table(heads, [row])}"
+
+
 def denominator_table(result: dict[str, Any]) -> str:
     """Native beside k2."""
     rows = [
@@ -53,7 +63,7 @@ def denominator_table(result: dict[str, Any]) -> str:
         ]
         for name, row in result["forms"].items()
     ]  # fmt: skip
-    heads = ["form", "T", "time (ms)", "arc-frames/s", "native is faster by", "peak memory (MiB)"]
+    heads = ["form", "T", "time (ms)", "arc-frames/s", "native is faster by", "memory at T = 200 (MiB)"]
     return f"{where(result)}\n\n{table(heads, rows)}"
 
 
@@ -109,6 +119,7 @@ def memory_table() -> str | None:
 
 TABLES = {
     "ctc": ctc_table,
+    "long": long_table,
     "denominator": denominator_table,
     "large": large_table,
 }

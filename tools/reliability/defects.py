@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from case import Defect, Empty, Finite, Impossible, Unchanged
+from case import Defect, Empty, Finite, Impossible, Refused, Unchanged
 from changes import put, refused, to
 from defects_of_graphs import GRAPH_DEFECTS
+from defects_of_recipes import RECIPE_DEFECTS
 
 import topologies
 from wfst_losses import LanguageModel
@@ -21,7 +22,17 @@ def _none_at_all(good: Any) -> Any:
 
 _EMPTY_BATCH = tuple(
     (name, _none_at_all)
-    for name in ("targets", "input_lengths", "target_lengths", "windows", "labels", "keywords", "end_frames", "parts")
+    for name in (
+        "targets",
+        "input_lengths",
+        "target_lengths",
+        "windows",
+        "labels",
+        "keywords",
+        "end_frames",
+        "parts",
+        "encoder_out_lens",
+    )
 )
 
 _TYPES = (
@@ -30,7 +41,23 @@ _TYPES = (
     Defect("a dictionary", to({}), refused("{}", "dict")),
 )
 
+
+def _sparse(good: Any) -> torch.Tensor:
+    return torch.as_tensor(good).to_sparse()
+
+
+def _meta(good: Any) -> torch.Tensor:
+    return torch.as_tensor(good).to("meta")
+
+
+_TENSORS = (
+    Defect("a sparse tensor", _sparse, refused("sparse")),
+    Defect("a meta tensor", _meta, refused("meta")),
+)
+
 SHAPES = (
+    *_TENSORS,
+    Defect("quantized", lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8), refused("quint8")),
     Defect("None", to(None), refused("None")),
     Defect("a list", lambda x: x.tolist(), refused("list")),
     Defect("numpy", lambda x: x.numpy(), refused("ndarray")),
@@ -80,6 +107,15 @@ NORMALISED = (
 
 LENGTHS = (
     *_TYPES,
+    *_TENSORS,
+    Defect("beyond 64 bits", put(1, 2**70), refused(str(2**70), "object")),
+    Defect("a scalar tensor", to(torch.tensor(6)), refused("()")),
+    Defect("a complex tensor", to(torch.tensor([6j, 5, 4])), refused("complex64")),
+    Defect("an object array", to(np.array([6, None, 4], dtype=object)), refused("object")),
+    Defect("a set", to({6, 5, 4}), refused("{4, 5, 6}", "()")),
+    Defect("a uint64 array", lambda x: np.array(x, dtype=np.uint64), Unchanged()),
+    Defect("2^64 - 1", lambda x: np.array([x[0], 2**64 - 1, x[2]], dtype=np.uint64), refused(f"[1] is {2**64 - 1}")),
+    Defect("not contiguous", lambda x: torch.tensor([[n, 0] for n in x])[:, 0], Unchanged()),
     Defect("negative", put(1, -1), refused("[1] is -1")),
     Defect("beyond the frames", put(1, 7), refused("[1] is 7")),
     Defect("far beyond", put(1, 2**40), refused(f"[1] is {2**40}")),
@@ -128,6 +164,12 @@ TARGETS = (
     Defect("numpy rows", lambda x: [np.array(row) for row in x], Unchanged()),
     Defect("an empty target", put(1, []), Finite()),
     Defect("numpy strings", put(1, np.array(["a"])), refused("targets[1]")),
+    Defect("a label of 2^31", put((1, 0), 2**31), refused(f"[1][0] is {2**31}")),
+    Defect("a label beyond 64 bits", put((1, 0), 2**70), refused("targets[1]")),
+    Defect("a sparse row", put(1, torch.tensor([3, 3]).to_sparse()), refused("targets[1]")),
+    Defect("a meta row", put(1, torch.tensor([3, 3], device="meta")), refused("targets[1]")),
+    Defect("a scalar tensor for a sequence", put(1, torch.tensor(3)), refused("targets[1]")),
+    Defect("NaN inside", put((1, 0), float("nan")), refused("targets[1]")),
 )
 
 IMPOSSIBLE_TARGETS = (
@@ -136,6 +178,9 @@ IMPOSSIBLE_TARGETS = (
 )
 
 PADDED = (
+    *_TENSORS,
+    Defect("a row spread over all", lambda x: x[:1].expand(3, -1), Finite()),
+    Defect("not contiguous", lambda x: x.t().contiguous().t(), Unchanged()),
     Defect("no lengths", lambda x: x, refused("None", under=("target_lengths",)), (("target_lengths", to(None)),)),
     Defect("floats", lambda x: x.float(), refused("float32")),
     Defect("truth values", lambda x: x > 0, refused("bool")),
@@ -171,13 +216,20 @@ CHOICE = (
     Defect("a number", to(1), refused("1")),
     Defect("bytes", to(b"none"), refused("b'none'")),
     Defect("a list", to([]), refused("[]", "list")),
+    Defect("an array", to(np.array(["mean", "sum"])), refused("mean")),
+    Defect("a tensor", to(torch.zeros(2)), refused("tensor")),
+    Defect("truth value", to(True), refused("True")),
+    Defect("very long", to("x" * 5000), refused("xxx")),
 )
 
 FLAG = (
     Defect("None", to(None), refused("None")),
     Defect("text", to("False"), refused("'False'")),
     Defect("a number", to(2), refused("2")),
+    Defect("one", to(1), refused("1")),
     Defect("a list", to([]), refused("[]")),
+    Defect("a tensor", to(torch.ones(2)), refused("tensor")),
+    Defect("an array", to(np.array([True, False])), refused("True")),
 )
 
 NUMBER = (
@@ -189,12 +241,17 @@ NUMBER = (
     Defect("-inf", to(-float("inf")), refused("-inf")),
     Defect("a list", to([1.0]), refused("[1.0]")),
     Defect("complex", to(1j), refused("1j")),
+    Defect("beyond float32", to(1e300), refused("1e+300")),
+    Defect("an integer beyond any float", to(10**400), refused("1000000")),
+    Defect("an array", to(np.array([0.5])), refused("0.5")),
+    Defect("a tensor", to(torch.tensor(0.5)), refused("0.5")),
 )
 
 POSITIVE = (
     *NUMBER,
     Defect("zero", to(0.0), refused("0")),
     Defect("negative", to(-0.5), refused("-0.5")),
+    Defect("next to nothing", to(1e-320), refused("1e-320")),
 )
 
 NOT_NEGATIVE = (*NUMBER, Defect("negative", to(-0.5), refused("-0.5")))
@@ -207,6 +264,9 @@ INTEGER = (
     Defect("a whole float", to(3.0), refused("3.0")),
     Defect("NaN", to(float("nan")), refused("nan")),
     Defect("a list", to([1]), refused("[1]")),
+    Defect("2^31", to(2**31), refused(str(2**31))),
+    Defect("beyond 64 bits", to(10**30), refused(str(10**30))),
+    Defect("a tensor", to(torch.tensor(3)), refused("3")),
 )
 
 COUNT = (
@@ -225,6 +285,32 @@ BLANK = (
 ODD = (
     *COUNT,
     Defect("even", to(4), refused("4")),
+)
+
+NOT_BELOW_ZERO = (*INTEGER, Defect("negative", to(-3), refused("-3")))
+
+COUNT_OR_NONE = tuple(defect for defect in NOT_BELOW_ZERO if defect.name != "None")
+
+PROBABILITY = (*NOT_NEGATIVE, Defect("above 1", to(1.5), refused("1.5")))
+
+FUNCTION = (
+    Defect("text", to("print"), refused("'print'")),
+    Defect("a number", to(3), refused("3")),
+)
+
+ARC_SCORES = (
+    Defect("text", to("none"), refused("'none'")),
+    Defect("a list", lambda x: x.detach().tolist(), refused("[")),
+    Defect("numpy", lambda x: x.detach().numpy(), refused("array")),
+    Defect("one too few", lambda x: x[:-1], refused("expected a floating tensor of shape")),
+    Defect("one too many", lambda x: torch.cat([x, x[:1]]), refused("expected a floating tensor of shape")),
+    Defect("two dimensions", lambda x: x[None], refused("expected a floating tensor of shape")),
+    Defect("integers", lambda x: x.long(), refused("expected a floating tensor of shape")),
+    Defect("NaN", lambda x: put(1, float("nan"))(x.detach()), refused("[1] is nan")),
+    Defect("+inf", lambda x: put(1, float("inf"))(x.detach()), refused("[1] is inf")),
+    Defect("a meta tensor", _meta, refused("meta")),
+    Defect("float32", lambda x: x.float(), Unchanged()),
+    Defect("that require no gradient", lambda x: x.detach(), Unchanged()),
 )
 
 OBJECT = (
@@ -332,6 +418,22 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
     "topology": TOPOLOGY,
     "language_model": LANGUAGE_MODEL,
     "required_language_model": (Defect("None", to(None), refused("None")), *LANGUAGE_MODEL),
+    "count_or_none": COUNT_OR_NONE,
+    "probability": PROBABILITY,
+    "function": FUNCTION,
+    "arc_scores_tensor": ARC_SCORES,
+    "optional_choice": tuple(defect for defect in CHOICE if defect.name != "None"),
+    "diagnostics": tuple(defect for defect in CHOICE if defect.name != "truth value"),
+    "max_memory": (
+        Defect("text", to("8GiB"), refused("'8GiB'")),
+        Defect("a fraction", to(1.5), refused("1.5")),
+        Defect("zero", to(0), refused("0")),
+        Defect("negative", to(-1), refused("-1")),
+        Defect("truth value", to(True), refused("True")),
+        Defect("too little", to(10), refused("limit is 10 bytes", under=("memory",))),
+        Defect("enough", to(2**30), Unchanged()),
+    ),
+    "beam": tuple(defect for defect in NOT_NEGATIVE if defect.name != "inf"),
     "optional_object": tuple(defect for defect in OBJECT if defect.name != "None"),
     "windows": WINDOWS,
     "window_labels": (*SHAPED_INTEGERS, *COLUMNS),
@@ -340,5 +442,15 @@ DEFECTS: dict[str, tuple[Defect, ...]] = {
     "parts": PARTS,
     "outside": (*(defect for defect in CHOICE if defect.name != "a number"), Defect("V", to(5), refused("5"))),
     "lengths_from_one": (*LENGTHS, Defect("zero", put(1, 0), refused("[1] is 0"))),
+    "optional_lengths": tuple(defect for defect in LENGTHS if defect.name != "None"),
+    "optional_positive": tuple(defect for defect in POSITIVE if defect.name != "None"),
+    "shape_of_scores": tuple(defect for defect in SHAPES if isinstance(defect.expected, Refused) and not defect.others),
+    "scores_of_segments": tuple(
+        defect
+        for defect in (*SHAPES, *NONFINITE)
+        if not defect.others and not any(words in defect.name for words in ("utterance", "a frame too few"))
+    ),
+    "step": NOT_BELOW_ZERO,
     **GRAPH_DEFECTS,
+    **RECIPE_DEFECTS,
 }

@@ -129,7 +129,7 @@ NAMES = (
 ARPA = (
     Defect("nothing", to(b""), refused("empty", "line 1", "\\data\\", under=_FILE)),
     Defect("a folder", to("a folder"), refused("directory", under=_FILE)),
-    Defect("no file", to("no file"), refused("No such", under=_FILE)),
+    Defect("no file", to("no file"), refused("No such", "does not exist", under=_FILE)),
     Defect("a number that is none", swap("-0.5\ta", "x\ta"), refused("line 8", under=_FILE)),
     Defect("NaN", swap("-0.5\ta", "nan\ta"), refused("line 8", under=_FILE)),
     Defect("a positive log-prob", swap("-0.5\ta", "0.5\ta"), refused("line 8", under=_FILE)),
@@ -150,7 +150,7 @@ ARPA = (
 
 TOKENS_FILE = (
     Defect("nothing", to(b""), refused("empty", "line 1", "no token", under=_FILE)),
-    Defect("no file", to("no file"), refused("No such", under=_FILE)),
+    Defect("no file", to("no file"), refused("No such", "does not exist", under=_FILE)),
     Defect("an id that is none", swap("a 1", "a x"), refused("2", under=_FILE)),
     Defect("an id twice", swap("a 1", "a 0"), refused("2", under=_FILE)),
     Defect("an id left out", swap("b 2", "b 3"), refused("3", under=_FILE)),
@@ -193,7 +193,7 @@ OPENFST_TEXT = (
 
 K2_FILE = (
     Defect("nothing", to(b""), refused("empty", under=_FILE)),
-    Defect("no file", to("no file"), refused("No such", under=_FILE)),
+    Defect("no file", to("no file"), refused("No such", "does not exist", under=_FILE)),
     *(Defect(f"cut at {part:.0%}", cut(part), noticed()) for part in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)),
     *(Defect(f"a bit flipped at {part:.0%}", flipped(part), noticed()) for part in np.arange(0.02, 1.0, 0.07)),
     Defect(

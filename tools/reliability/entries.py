@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 import peers
 import torch
 from case import Arguments, Entry, Peer
+from entries_of_decoding import get_decoding_entries
 from entries_of_graphs import get_graph_entries, made_of
+from entries_of_hypotheses import get_hypothesis_entries, grid_paths
+from entries_of_recipes import get_recipe_entries
+from good_calls import CHOICES, language_model, log_probs, loss_of, padded, plain, values_and_gradients
 
 import wfst_losses
-from wfst_losses import LanguageModel, RandomPaths, TokenErrors
+from wfst_losses import RandomPaths, TokenErrors
 
-B, T, V = 3, 6, 5
 HAS_K2 = importlib.util.find_spec("k2") is not None
-CHOICES = {"backend": "choice", "nonfinite": "choice"}
-
-
-def log_probs() -> torch.Tensor:
-    """``(3, 6, 5)`` float32, rows normalised."""
-    return torch.randn(B, T, V, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-
-
-def language_model() -> LanguageModel:
-    """A bigram of counts over the four tokens."""
-    return LanguageModel.from_counts([[1, 2], [3, 3], [4]], num_labels=V, order=2)
-
-
-def plain() -> Arguments:
-    """What a loss on sequences takes."""
-    return {"log_probs": log_probs(), "targets": [[1, 2], [3, 3], [4]], "input_lengths": [6, 5, 4]}
-
-
-def padded() -> Arguments:
-    """The same, padded."""
-    return plain() | {"targets": torch.tensor([[1, 2], [3, 3], [4, 0]]), "target_lengths": [2, 2, 1]}
-
-
-def values_and_gradients(scores: torch.Tensor, losses: torch.Tensor) -> tuple[Any, Any]:
-    """Losses and the gradient of each finite one, as plain numpy."""
-    finite = losses.detach().isfinite()
-    (gradient,) = torch.autograd.grad(losses[finite].sum() + 0.0 * losses.nan_to_num(0, 0, 0).sum(), scores)
-    return losses.detach().double().numpy(), gradient.double().numpy()
-
-
-def loss_of(function: Callable[..., Any], scores_name: str = "log_probs", **fixed: Any) -> Callable[..., Any]:
-    """The loss and its gradient with respect to the scores."""
-
-    def call(**arguments: Any) -> tuple[Any, Any]:
-        scores = arguments[scores_name]
-        if isinstance(scores, torch.Tensor) and scores.is_floating_point():
-            arguments[scores_name] = scores = scores.clone().requires_grad_()
-        losses = function(**fixed, **arguments)
-        return values_and_gradients(scores, losses)
-
-    return call
 
 
 def _common(**kinds: str) -> dict[str, str]:
@@ -90,6 +51,9 @@ _MWER = _common(
     nbest_scale="positive",
     path_score="choice",
     baseline="choice",
+    include_reference="flag",
+    include_best="flag",
+    return_diagnostics="diagnostics",
     generator="generator",
     reduction="choice",
     blank="blank",
@@ -190,12 +154,6 @@ def get_entries() -> list[Entry]:
         ),
         Entry("mwer_loss", loss_of(_mwer), plain, _MWER | {"targets": "references"}),
         Entry(
-            "forced_alignment",
-            made_of(wfst_losses.forced_alignment),
-            plain,
-            _common(topology="topology", blank="blank", from_logits="flag", check_normalised="flag"),
-        ),
-        Entry(
             "smoothed_max_pooling_loss",
             loss_of(wfst_losses.smoothed_max_pooling_loss, "logits"),
             _windows,
@@ -225,8 +183,17 @@ def get_entries() -> list[Entry]:
                 "end_frames": "end_frames",
                 "window_frames": "count",
                 "offset_frames": "integer",
+                "background": "plain_blank",
+                "from_logits": "flag",
+                "check_normalised": "flag",
                 **_POOLING,
             },
+        ),
+        Entry(
+            "encoder_smoothed_max_pooling_loss, padded",
+            loss_of(wfst_losses.encoder_smoothed_max_pooling_loss),
+            lambda: _encoder() | {"parts": torch.tensor([[1, 2], [3, 0], [0, 0]]), "part_lengths": [2, 1, 0]},
+            {"part_lengths": "part_lengths"},
         ),
         Entry("CTCLoss", made_of(wfst_losses.CTCLoss), dict, {"reduction": "choice"}),
         Entry("MWERLoss", made_of(wfst_losses.MWERLoss), dict, {"reduction": "choice"}),
@@ -250,10 +217,13 @@ def get_entries() -> list[Entry]:
             lambda: {"tokens": ["<blk>", "\u2581a", "b"]},
             {"tokens": "names", "insertion": "cost", "mark": "mark"},
         ),
+        *get_hypothesis_entries(),
         *get_graph_entries(),
+        *get_decoding_entries(),
+        *get_recipe_entries(),
     ]
     if HAS_K2:
-        entries.append(_lattice_mwer())
+        entries += [_lattice_mwer(), grid_paths(peers.k2_lattice)]
     return entries
 
 
@@ -282,6 +252,9 @@ def _lattice_mwer() -> Entry:
         "baseline": "choice",
         "generator": "generator",
         "use_double_scores": "flag",
+        "include_reference": "flag",
+        "include_best": "flag",
+        "return_diagnostics": "diagnostics",
     }
 
     def good() -> Arguments:

@@ -89,7 +89,7 @@ def k2_mwer(
 ) -> Any:
     """``k2.mwer_loss`` on the same lattice."""
     import k2
-    from entries import log_probs
+    from good_calls import log_probs
 
     scores = log_probs().requires_grad_()
     lattice = options["lattice"] if "lattice" in options else k2_lattice(scores)

@@ -9,6 +9,7 @@ import importlib.util
 import torch
 
 from wfst_losses.backends.backend import AbstractBackend
+from wfst_losses.validation import shown
 
 BACKENDS: dict[str, str] = {
     "native": "wfst_losses.backends.native.backend:NativeBackend",
@@ -36,11 +37,11 @@ def get_backend(name: str, device: torch.device) -> AbstractBackend:
         ValueError: for an unknown name.
         ModuleNotFoundError: for a backend whose package is missing, saying how to install it.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         needed = _NATIVE_NEEDS.get(device.type)
         name = "native" if needed and all(importlib.util.find_spec(package) for package in needed) else "reference"
     if not isinstance(name, str) or name not in BACKENDS:
-        raise ValueError(f"backend is {name!r}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+        raise ValueError(f"backend is {shown(name)}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     return _load(name)
 
 

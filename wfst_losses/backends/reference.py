@@ -11,6 +11,7 @@ import torch
 
 from topologies import EPSILON, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, GraphScores
+from wfst_losses.backends.memory import reference_bytes
 from wfst_losses.emissions import Emissions
 from wfst_losses.runs import note
 from wfst_losses.semiring import segment_logsumexp
@@ -24,6 +25,7 @@ class ReferenceBackend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """The definition itself; memory grows with frames times arcs."""
+        emissions.require("the sums of the definition", reference_bytes(graphs, emissions, utterances.numpy()))
         note(self.name, "graph per utterance", ["float64, logarithms"] * graphs.num_graphs)
         return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
 
@@ -36,6 +38,9 @@ class ReferenceBackend(AbstractBackend):
     ) -> torch.Tensor:
         """As many copies of the graph as utterances."""
         note(self.name, "shared graph", ["float64, logarithms"] * emissions.num_utterances)
+        utterances = np.arange(emissions.num_utterances)
+        predicted = emissions.num_utterances * reference_bytes(graph, emissions, utterances)
+        emissions.require("the sums of the definition", predicted)
         graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device
         arcs = Arcs.of(graphs, torch.arange(emissions.num_utterances), device)
         if scores is not None:

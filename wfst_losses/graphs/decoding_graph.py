@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from topologies import EPSILON, AbstractTopology, Graph, compose_graph, without_epsilons
-from wfst_losses.graphs.determinisation import determinised_composition
-from wfst_losses.graphs.language_model import LanguageModel
+from wfst_losses.graphs.determinisation import choose_engine, determinised_composition
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
-from wfst_losses.graphs.lossless_compact import lossless_compact
+from wfst_losses.graphs.lossless_compact import FORMS, lossless_compact
 from wfst_losses.graphs.trimming import connected, empty_graph, sorted_arcs
+from wfst_losses.validation import check_callable, check_choice, check_flag, check_instance
 
 OnStage = Callable[[str, Graph], object]
 
@@ -28,6 +29,10 @@ class DecodingGraph:
 
     graph: Graph
     writes_words: bool = False
+
+    def __post_init__(self) -> None:
+        check_instance("graph", self.graph, Graph, "a topologies.Graph")
+        check_flag("writes_words", self.writes_words)
 
 
 def decoding_graph(
@@ -60,7 +65,8 @@ def decoding_graph(
         ValueError: if labels or words do not fit together, or ``lossless`` goes with another topology than correct.
         ModuleNotFoundError: for an engine whose package is missing.
     """
-    _check(topology, language_model, lexicon, lossless)
+    check_callable("on_stage", on_stage)
+    check_sources(topology, language_model, lexicon, backoff=backoff, engine=engine, lossless=lossless)
     told = on_stage or (lambda _, __: None)
     grammar = None if language_model is None else language_model.graph(backoff)
     if lexicon is not None:
@@ -77,7 +83,28 @@ def decoding_graph(
     return DecodingGraph(sorted_arcs(compose_graph(topology.graph(), grammar).batch.graph(0)), lexicon is not None)
 
 
-def _check(
+def check_sources(
+    topology: AbstractTopology,
+    language_model: LanguageModel | None,
+    lexicon: Lexicon | None,
+    *,
+    backoff: str,
+    engine: str,
+    lossless: str | None,
+) -> None:
+    """What a decoding graph is made of: each of its kind, and fitting together."""
+    check_instance("topology", topology, AbstractTopology, "a topology value such as topologies.build('correct', 500)")
+    check_choice("backoff", backoff, BACKOFFS)
+    check_choice("lossless", lossless, (None, *FORMS))
+    choose_engine(engine)
+    if language_model is not None:
+        check_instance("language_model", language_model, LanguageModel, "a LanguageModel or None")
+    if lexicon is not None:
+        check_instance("lexicon", lexicon, Lexicon, "a Lexicon or None")
+    _check_fit(topology, language_model, lexicon, lossless)
+
+
+def _check_fit(
     topology: AbstractTopology, language_model: LanguageModel | None, lexicon: Lexicon | None, lossless: str | None
 ) -> None:
     if lossless is not None and topology.name != "correct":

@@ -18,6 +18,7 @@ from wfst_losses.graphs.container import read_container, write_container
 from wfst_losses.graphs.dot import to_dot
 from wfst_losses.graphs.k2_format import from_k2_dict, to_k2_dict
 from wfst_losses.graphs.torch_archive import read_torch_archive
+from wfst_losses.validation import check_callable, check_flag, check_instance, check_path
 
 OPENFST_TEXT = "OpenFst text"
 OPENFST_BINARY = "OpenFst binary"
@@ -86,7 +87,8 @@ def read_graph_file(path: str | Path, *, writes_words: bool = False) -> GraphFil
         ValueError: for anything but a whole graph, naming the file, in text the line, and what was expected.
         OSError: if it cannot be read.
     """
-    path = Path(path)
+    path = check_path("path", path)
+    check_flag("writes_words", writes_words)
     found = detect_format(path)
     if found == K2:
         graph = from_k2_dict(read_torch_archive(path), str(path))
@@ -123,7 +125,10 @@ def write_graph_file(
         ValueError: for any other ending, or a graph that the format cannot hold.
         OSError: if the disk does not take it; nothing is left over then.
     """
-    path = Path(path)
+    check_instance("graph", graph, Graph, "a topologies.Graph")
+    path = check_path("path", path)
+    check_flag("writes_words", writes_words)
+    check_callable("on_lines", on_lines)
     asked = format_by_name(path)
     if asked == K2:
         graph = without_epsilons(graph)

@@ -17,10 +17,23 @@ from wfst_losses.graphs.arpa import read_arpa
 from wfst_losses.graphs.backoff import BackoffArcs, Realised, realise_epsilon, realise_failure, sequence_scores
 from wfst_losses.graphs.ngram_counts import estimate
 from wfst_losses.graphs.tokens import read_tokens
-from wfst_losses.validation import TokenSequence, check_blank, check_choice, check_count
+from wfst_losses.validation import (
+    TokenSequence,
+    check_blank,
+    check_choice,
+    check_count,
+    check_dense,
+    check_instance,
+    check_names,
+    check_path,
+    check_row,
+    shown,
+    to_numpy,
+)
 
 BACKOFFS = ("failure", "epsilon")
 """How back-off arcs are meant: only where a token is not listed, or anywhere."""
+MOST_LABELS = 10_000_000
 BEST_PATH = "failure, best path"
 """As failure, for graphs whose best path is sought and not the sum over their paths."""
 
@@ -56,7 +69,8 @@ class LanguageModel:
                 N-grams with ``<unk>`` are left out unless it is a token.
             OSError: if a file cannot be read.
         """
-        names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else list(tokens)
+        path = check_path("path", path)
+        names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else check_names("tokens", tokens)
         if len(set(names)) < len(names):
             raise ValueError("tokens holds a name twice, expected a name per label")
         return cls(read_arpa(path, names, check_blank(blank, len(names))).graph(), len(names))
@@ -133,6 +147,10 @@ class LanguageModel:
         return cls(arcs, int(tokens.max(initial=0)) + 1)
 
     def __post_init__(self) -> None:
+        check_instance("arcs", self.arcs, Graph, "a topologies.Graph")
+        most = int(self.arcs.input_label.max(initial=-1))
+        if check_count("num_labels", self.num_labels) <= most:
+            raise ValueError(f"num_labels is {self.num_labels} but arcs read label {most}, expected more")
         self._arcs  # noqa: B018 (checks the arcs)
 
     @property
@@ -145,7 +163,7 @@ class LanguageModel:
 
         With "epsilon" the log-sum over all ways of backing off.
         """
-        row = np.asarray(sequence, dtype=np.int64).reshape(-1)
+        row = check_row("sequence", sequence)
         return float(self.sequence_scores([row], backoff=backoff)[0])
 
     def graph(self, backoff: str = "failure") -> Graph:
@@ -163,7 +181,10 @@ class LanguageModel:
     ) -> torch.Tensor:
         """``(n,)`` float64 on the CPU: `score` of each sequence, differentiable in ``scores`` where given."""
         check_choice("backoff", backoff, BACKOFFS)
-        return sequence_scores(self._arcs, self._weights(scores), sequences, failure=backoff == "failure")
+        if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Sequence):
+            raise ValueError(f"sequences is {shown(sequences)}, expected a list of token sequences")
+        rows = [check_row(f"sequences[{index}]", row) for index, row in enumerate(sequences)]
+        return sequence_scores(self._arcs, self._weights(scores), rows, failure=backoff == "failure")
 
     def realised(self, scores: torch.Tensor | None = None, *, backoff: str = "failure") -> Realised:
         """`graph`, with its scores attached to ``scores`` where given."""
@@ -180,6 +201,8 @@ class LanguageModel:
         return realise_failure(self.arcs, self._arcs, weights, best_path=backoff == BEST_PATH)
 
     def _weights(self, scores: torch.Tensor | None) -> torch.Tensor:
+        if scores is not None:
+            check_arc_scores("scores", scores, self.arcs.num_arcs)
         final_scores = torch.from_numpy(self.arcs.final_score.astype(np.float64))
         return torch.cat([self.scores if scores is None else scores.cpu().double(), final_scores])
 
@@ -203,6 +226,17 @@ def check_language_model(model: object, num_labels: int) -> LanguageModel:
     return model
 
 
+def check_arc_scores(name: str, scores: object, num_arcs: int) -> None:
+    """``(num_arcs,)`` floating numbers or -inf."""
+    if not isinstance(scores, torch.Tensor) or scores.shape != (num_arcs,) or not scores.is_floating_point():
+        raise ValueError(f"{name} is {shown(scores)}, expected a floating tensor of shape ({num_arcs},), one per arc")
+    check_dense(name, scores)
+    wrong = ~(scores.detach() < torch.inf)
+    if wrong.any():
+        arc = int(wrong.nonzero()[0])
+        raise ValueError(f"{name}[{arc}] is {scores[arc].item()}, expected a number or -inf")
+
+
 def _rows(sequences: object) -> list[list[int]]:
     if not isinstance(sequences, Sequence) or isinstance(sequences, (str, bytes)):
         raise ValueError(f"sequences is {sequences!r:.80}, expected a list of lists of integers")
@@ -216,14 +250,17 @@ def _rows(sequences: object) -> list[list[int]]:
 
 
 def _tokens(num_labels: int, blank: int) -> list[int]:
-    check_count("num_labels", num_labels)
+    if check_count("num_labels", num_labels) > MOST_LABELS:
+        raise ValueError(f"num_labels is {num_labels}, expected at most {MOST_LABELS}")
     check_blank(blank, num_labels)
     return [label for label in range(num_labels) if label != blank]
 
 
 def _integers(name: str, values: Any) -> npt.NDArray[np.int32]:
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(name, values)
     try:
-        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        column = np.asarray(values)
     except ValueError:  # ragged
         column = np.asarray(None)
     if column.size == 0:
@@ -240,8 +277,10 @@ def _integers(name: str, values: Any) -> npt.NDArray[np.int32]:
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    if isinstance(values, torch.Tensor):
+        values = to_numpy(name, values)
     try:
-        column = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+        column = np.asarray(values)
     except ValueError:  # ragged
         column = np.asarray(None)
     if column.ndim != 1 or (column.size and column.dtype.kind not in "iuf"):

@@ -13,10 +13,10 @@ import numpy as np
 from topologies import EPSILON, Graph
 from wfst_losses.graphs.arpa import read_arpa
 from wfst_losses.graphs.language_model import LanguageModel
-from wfst_losses.graphs.lexicon_lines import LexiconLines, Spelling, refuse_repeated
+from wfst_losses.graphs.lexicon_lines import LexiconLines, Spelling, check_lexicon, refuse_repeated
 from wfst_losses.graphs.symbols import EPSILON_NAME, read_words
 from wfst_losses.graphs.tokens import read_tokens
-from wfst_losses.validation import check_number
+from wfst_losses.validation import check_blank, check_names, check_number, check_path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +36,14 @@ class Lexicon:
     entries: tuple[tuple[int, Spelling, int], ...]
     silence: int | None = None
     silence_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_lexicon(self.tokens, self.words, self.entries)
+        if self.silence is not None:
+            check_blank(self.silence, len(self.tokens), name="silence")
+        check_number("silence_probability", self.silence_probability, above=0.0)
+        if self.silence_probability >= 1:
+            raise ValueError(f"silence_probability is {self.silence_probability}, expected below 1")
 
     @classmethod
     def from_file(
@@ -65,17 +73,16 @@ class Lexicon:
                 that are equal or one the beginning of another.
             OSError: if a file cannot be read.
         """
-        token_names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else list(tokens)
-        word_names = read_words(words) if isinstance(words, (str, Path)) else words
-        lines = LexiconLines(Path(path), token_names, word_names)
+        path = check_path("path", path)
+        token_names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else check_names("tokens", tokens)
+        if words is not None:
+            words = read_words(words) if isinstance(words, (str, Path)) else check_names("words", words)
+        lines = LexiconLines(path, token_names, words)
         entries, words_read = lines.entries()
         label = None
         if silence is not None:
             if silence not in token_names[1:]:
                 raise ValueError(f"silence is {silence!r}, expected a token other than blank")
-            check_number("silence_probability", silence_probability, above=0.0)
-            if silence_probability >= 1:
-                raise ValueError(f"silence_probability is {silence_probability}, expected below 1")
             label = token_names.index(silence)
         if not any(mark for _, _, mark in entries):
             entries = disambiguated(((word, spelling) for word, spelling, _ in entries), label)
@@ -102,9 +109,10 @@ class Lexicon:
         processor = _processor(model)
         if tokens is None:
             tokens = _pieces(processor)
-        names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else list(tokens)
+        names = read_tokens(tokens) if isinstance(tokens, (str, Path)) else check_names("tokens", tokens)
         label_of = {name: label for label, name in enumerate(names) if label}
-        words = list(words) if words and words[0] == EPSILON_NAME else [EPSILON_NAME, *words]
+        words = check_names("words", words)
+        words = list(words) if words[0] == EPSILON_NAME else [EPSILON_NAME, *words]
         refuse_repeated("words", words)
         unknown = processor.id_to_piece(processor.unk_id())
         entries = []
@@ -199,7 +207,7 @@ def _processor(model: str | Path) -> Any:
         import sentencepiece
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("sentencepiece is not installed: pip install sentencepiece") from error
-    content = Path(model).read_bytes()
+    content = check_path("model", model).read_bytes()
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(content)

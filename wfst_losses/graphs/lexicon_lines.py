@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wfst_losses.graphs.symbols import EPSILON_NAME, columns, read_lines
+from wfst_losses.validation import MOST, check_names, shown
 
 _MARK = re.compile(r"#(\d+)")
 Spelling = tuple[int, ...]
@@ -86,6 +87,25 @@ class LexiconLines:
             f"{self.path}, line {self.line_of[row]}: the pronunciation of {names[entries[row][0]]!r} {how} "
             f"{names[entries[other][0]]!r} on line {self.line_of[other]}, expected a disambiguation symbol there"
         )
+
+
+def check_lexicon(tokens: object, words: object, entries: object) -> None:
+    """Entries of words that there are, spelled with tokens that there are."""
+    num_tokens, num_words = len(check_names("tokens", tokens)), len(check_names("words", words))
+    if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
+        raise ValueError(f"entries is {shown(entries)}, expected a row of (word, labels, mark)")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, Sequence) or len(entry) != 3 or not isinstance(entry[1], Sequence) or not entry[1]:
+            raise ValueError(f"entries[{index}] is {shown(entry)}, expected (word, labels, mark)")
+        word, spelling, mark = entry
+        name = f"entries[{index}]"
+        for part, value, least, count in [
+            (f"{name}[0]", word, 1, num_words),
+            *((f"{name}[1][{place}]", label, 1, num_tokens) for place, label in enumerate(spelling)),
+            (f"{name}[2]", mark, 0, MOST),
+        ]:
+            if type(value) is not int or not least <= value < count:
+                raise ValueError(f"{part} is {shown(value)}, expected {least}..{count - 1}")
 
 
 def refuse_repeated(name: str, names: Sequence[str]) -> None:

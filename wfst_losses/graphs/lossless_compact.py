@@ -22,7 +22,7 @@ from topologies import BLANK, EPSILON, Graph
 from topologies.batch import epsilon_depth, ranges
 from wfst_losses.graphs.excluding import Arcs, share
 from wfst_losses.graphs.trimming import connected, sorted_arcs
-from wfst_losses.validation import check_choice
+from wfst_losses.validation import check_choice, check_instance
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -53,6 +53,7 @@ def lossless_compact(grammar: Graph, *, form: str = "expanded") -> Graph:
     True
     """
     check_choice("form", form, FORMS)
+    check_instance("grammar", grammar, Graph, "a topologies.Graph such as LanguageModel.graph() gives")
     if np.any(grammar.input_label == BLANK):
         raise ValueError(f"grammar reads {BLANK}, the blank; expected tokens only")
     epsilon_depth(grammar.source, grammar.destination, grammar.input_label, grammar.num_states)

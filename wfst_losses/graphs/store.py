@@ -15,10 +15,11 @@ import numpy as np
 
 from topologies import AbstractTopology, Graph
 from wfst_losses.graphs import container
-from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, decoding_graph
+from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, check_sources, decoding_graph
 from wfst_losses.graphs.determinisation import choose_engine
 from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
+from wfst_losses.validation import check_path
 
 COMPILER_VERSION = 1
 """Part of every key: to be raised whenever the same inputs are compiled into another graph."""
@@ -39,6 +40,9 @@ class GraphStore:
 
     folder: str | Path
 
+    def __post_init__(self) -> None:
+        check_path("folder", self.folder)
+
     def decoding_graph(
         self,
         topology: AbstractTopology,
@@ -51,6 +55,7 @@ class GraphStore:
         on_stage: OnStage | None = None,
     ) -> DecodingGraph:
         """`wfst_losses.decoding_graph` of the same arguments, compiled only where it is not kept already."""
+        check_sources(topology, language_model, lexicon, backoff=backoff, engine=engine, lossless=lossless)
         engine = choose_engine(engine)
         options: dict[str, Any] = {"backoff": backoff, "engine": engine, "lossless": lossless}
         key = content_key(topology, language_model, lexicon, **options)

@@ -10,7 +10,18 @@ import numpy as np
 import torch
 
 from wfst_losses.integrations.segments import cut_segments
-from wfst_losses.validation import check_choice, check_count, check_lengths, check_number, check_scores
+from wfst_losses.integrations.supervisions import COLUMNS, check_sequences, read_column, read_supervisions
+from wfst_losses.validation import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_instance,
+    check_lengths,
+    check_number,
+    check_row,
+    check_scores,
+    shown,
+)
 
 ORIGINS = ("recording", "cut", "supervision")
 """What times may count from: lhotse's own alignments count from the recording's start."""
@@ -85,22 +96,20 @@ def loss_arguments(
     """
     log_probs = check_scores("log_probs", log_probs)
     check_count("subsampling_factor", subsampling_factor)
-    supervisions = batch.get("supervisions")
-    missing = {"text", "sequence_idx", "start_frame", "num_frames"} - set(supervisions or ())
-    if supervisions is None or missing:
-        raise ValueError(f"batch has no {', '.join(sorted(missing))} of supervisions; expected a K2 dataset's batch")
+    check_callable("texts_to_ids", texts_to_ids, or_none=False)
+    supervisions = read_supervisions(batch)
     texts = list(supervisions["text"])
-    columns = [torch.as_tensor(supervisions[name]) for name in ("sequence_idx", "start_frame", "num_frames")]
-    sequence, first, frames = (column.cpu().long() for column in columns)
+    sequence, first, frames = (read_column(supervisions, name, len(texts)) for name in COLUMNS)
     start = torch.div(first, subsampling_factor, rounding_mode="floor")
     length = torch.div(frames, subsampling_factor, rounding_mode="floor")
     if output_lengths is not None:
         written = torch.from_numpy(check_lengths("output_lengths", output_lengths, *log_probs.shape[:2]))
+        check_sequences(sequence, len(log_probs))
         end = -torch.div(-(first + frames), subsampling_factor, rounding_mode="floor")
         length = (torch.minimum(end, written[sequence]) - start).clamp(min=0)
     segments = torch.stack([sequence, start, length], dim=1)
     utterances, input_lengths = cut_segments(log_probs, segments, allow_truncate=subsampling_factor - 1)
-    targets = [list(map(int, labels)) for labels in texts_to_ids(texts)]
+    targets = [check_row(f"texts_to_ids: [{index}]", row).tolist() for index, row in enumerate(texts_to_ids(texts))]
     if len(targets) != len(texts):
         raise ValueError(f"texts_to_ids gave {len(targets)} label sequences for {len(texts)} texts, expected as many")
     cuts = supervisions.get("cut")
@@ -164,11 +173,17 @@ def keyword_windows(
     """
     columns = _columns(keywords)
     check_count("subsampling_factor", subsampling_factor)
-    origin = relative_to or ("recording" if custom_field is None else "supervision")
+    check_instance("alignment", alignment, str, "a key of supervision.alignment")
+    if custom_field is not None:
+        check_instance("custom_field", custom_field, str, "a key of supervision.custom, or None")
+    check_instance("cuts", cuts, Iterable, "cuts")
+    origin = relative_to if relative_to is not None else ("recording" if custom_field is None else "supervision")
     check_choice("relative_to", origin, ORIGINS)
     rows: list[list[tuple[int, int]]] = []
     shifts = set()
-    for cut in cuts:
+    for index, cut in enumerate(cuts):
+        if not hasattr(cut, "duration") or not (hasattr(cut, "supervisions") or hasattr(cut, "tracks")):
+            raise ValueError(f"cuts[{index}] is {shown(cut)}, expected a cut of lhotse's")
         shift = _frame_shift(cut, frame_shift_seconds) * subsampling_factor
         shifts.add(shift)
         words = _words(cut, columns, alignment, custom_field, origin)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.validation import check_count, check_scores
+from wfst_losses.validation import check_count, check_scores, to_numpy
 
 
 def cut_segments(
@@ -48,7 +48,7 @@ def cut_segments(
 
 def _check_segments(segments: object) -> npt.NDArray[np.int64]:
     if isinstance(segments, torch.Tensor) and segments.dtype not in (torch.bool, torch.float16, torch.bfloat16):
-        columns = segments.detach().cpu().numpy()
+        columns = to_numpy("supervision_segments", segments)
     else:
         columns = np.asarray(segments)
     if columns.ndim != 2 or columns.shape[1] != 3 or columns.dtype.kind not in "iu":

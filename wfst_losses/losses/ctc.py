@@ -35,6 +35,7 @@ def ctc_loss(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Negative log-probability of each target, summed over all alignments the topology allows.
 
@@ -58,12 +59,14 @@ def ctc_loss(
         from_logits: normalise rows first.
         check_normalised: refuse rows whose probabilities do not sum to 1; turn off for priors or acoustic scales.
         nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (+inf, zero gradient) or "pass".
+        max_memory: bytes that the sums and the gradient may take, told before they are taken; None: the machine's.
 
     Returns:
         ``(B,)`` or a scalar, nats; float64 for float64, else float32.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Graves et al. 2006; topologies after Laptev et al. 2022 (arXiv 2110.03098).
 
@@ -81,6 +84,7 @@ def ctc_loss(
         from_logits=from_logits,
         check_normalised=check_normalised,
         nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)

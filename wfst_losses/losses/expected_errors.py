@@ -14,7 +14,7 @@ from wfst_losses.lattices import AbstractLattice
 from wfst_losses.risks import AbstractRisk
 from wfst_losses.samplers import AbstractPathSampler
 from wfst_losses.semiring import segment_logsumexp
-from wfst_losses.validation import TokenSequence, check_choice, check_number
+from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Criterion:
         check_number("temperature", self.temperature, above=0.0)
         check_number("nbest_scale", self.nbest_scale, above=0.0)
         for name in ("include_reference", "include_best"):
-            check_choice(name, getattr(self, name), (False, True))
+            check_flag(name, getattr(self, name))
         if self.include_reference and self.path_score == "single":
             raise ValueError("include_reference is True, expected path_score='sum': a reference comes with no path")
         if self.estimator != "nbest":

@@ -14,7 +14,7 @@ from wfst_losses.backends.backend import GraphScores
 from wfst_losses.emissions import Emissions, read_emissions
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.denominator import denominator, scored_denominator
-from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_arc_scores, check_language_model
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.validation import (
@@ -49,6 +49,7 @@ def mmi_loss(
     blank: int = 0,
     from_logits: bool = False,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Negative log of each target's share in the mass of all token sequences, weighted by a language model.
 
@@ -71,13 +72,14 @@ def mmi_loss(
         language_model_scores: ``(A,)`` in place of ``language_model.scores``; may require grad. Sums then run in
             float64, with k2 chosen on the reference backend.
         backoff: "failure" or "epsilon", see `LanguageModel`.
-        backend, reduction, zero_infinity, blank, from_logits, nonfinite: as in `ctc_loss`.
+        backend, reduction, zero_infinity, blank, from_logits, nonfinite, max_memory: as in `ctc_loss`.
 
     Returns:
         ``(B,)`` or a scalar, nats; float64 for float64, else float32.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Povey et al. 2016 (lattice-free MMI), from the start and on whole utterances; boosting after Povey et al.
     2008, by posteriors of labels in place of phone errors.
@@ -95,7 +97,12 @@ def mmi_loss(
     check_choice("memory", memory, ("full", "low"))
     check_choice("backoff", backoff, BACKOFFS)
     emissions = read_emissions(
-        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, nonfinite=nonfinite
+        log_probs,
+        input_lengths,
+        from_logits=from_logits,
+        check_normalised=False,
+        nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
@@ -103,7 +110,7 @@ def mmi_loss(
     rule = check_topology(topology, emissions.num_labels)
     check_language_model(language_model, emissions.num_labels)
     if language_model_scores is not None:
-        _check_model_scores(language_model, language_model_scores)
+        check_arc_scores("language_model_scores", language_model_scores, language_model.arcs.num_arcs)
 
     graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
     graphs = reading_columns(graphs, blank)
@@ -139,11 +146,3 @@ def _reading(emissions: Emissions, log_probs: torch.Tensor) -> Emissions:
     """The same utterances with other scores, read as they are."""
     log_sums = np.zeros_like(emissions.log_sums)
     return dataclasses.replace(emissions, scores=log_probs, log_sums=log_sums, is_logits=False)
-
-
-def _check_model_scores(model: LanguageModel, scores: object) -> None:
-    num_arcs = model.arcs.num_arcs
-    if not isinstance(scores, torch.Tensor) or scores.shape != (num_arcs,) or not scores.is_floating_point():
-        raise ValueError(
-            f"language_model_scores is {scores!r:.80}, expected a floating tensor of shape ({num_arcs},), one per arc"
-        )

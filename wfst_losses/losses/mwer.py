@@ -54,6 +54,7 @@ def mwer_loss(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from the topology's paths.
 
@@ -86,13 +87,14 @@ def mwer_loss(
             time in proportion. None: no cap, for short targets in few frames.
         generator: of the random draws; torch's own if left out.
         return_diagnostics: return ``(loss, Diagnostics)``; "counts" leaves out the posterior mass, one pass less.
-        backend, reduction, blank, from_logits, check_normalised, nonfinite: as in `ctc_loss`.
+        backend, reduction, blank, from_logits, check_normalised, nonfinite, max_memory: as in `ctc_loss`.
 
     Returns:
         ``(B,)`` or a scalar, in errors; with diagnostics on request.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Prabhavalkar et al. 2018 (arXiv 1712.01818); sampled: Shannon 2017 (arXiv 1706.02776).
 
@@ -110,7 +112,12 @@ def mwer_loss(
     max_errors = check_max_errors(max_errors, estimator)
     measure_mass = check_diagnostics(return_diagnostics)
     emissions = read_emissions(
-        log_probs, input_lengths, from_logits=from_logits, check_normalised=check_normalised, nonfinite=nonfinite
+        log_probs,
+        input_lengths,
+        from_logits=from_logits,
+        check_normalised=check_normalised,
+        nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)

@@ -29,7 +29,7 @@ class AbstractTextRisk(AbstractRisk):
         if not isinstance(self.mark, str) or not self.mark:
             raise ValueError(f"risk.mark is {self.mark!r:.80}, expected a text of one character or more")
         is_row = isinstance(self.tokens, Sequence) and not isinstance(self.tokens, str)
-        if not is_row or not all(isinstance(token, str) for token in self.tokens):
+        if not is_row or not self.tokens or not all(isinstance(token, str) for token in self.tokens):
             raise ValueError(f"risk.tokens is {self.tokens!r:.80}, expected a sequence of token names by label")
         object.__setattr__(self, "tokens", tuple(self.tokens))
 

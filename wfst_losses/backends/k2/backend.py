@@ -11,12 +11,15 @@ from topologies import Graph, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.backends.k2 import k2
 from wfst_losses.backends.k2.convert import to_k2
+from wfst_losses.backends.memory import k2_bytes
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.emissions import Emissions
 from wfst_losses.runs import note
 
 _MAX_FRAMES = 65_534
 _MAX_LABELS = 65_534
+_MAX_GRAPHS = 65_534
+_MAX_STATES = 65_533
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class K2Backend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Lattices of all graphs at once; utterances of no frames, which k2 refuses, are summed by hand."""
-        _check_limits(emissions)
+        _check_limits(emissions, graphs)
         if torch.is_inference_mode_enabled():
             raise ValueError(
                 "backend is 'k2', which does not run under torch.inference_mode(): use torch.no_grad() or another one"
@@ -45,6 +48,8 @@ class K2Backend(AbstractBackend):
         if not emissions.is_finite:
             # k2's maxima skip NaN and give a finite value; the definition passes it on.
             return ReferenceBackend().total_scores(graphs, emissions, utterances)
+        predicted = k2_bytes(graphs, emissions, utterances.numpy())
+        emissions.require(f"k2's lattices of {graphs.num_graphs:,} graphs", predicted)
         log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
@@ -88,7 +93,13 @@ def _has_paths(graph: Graph) -> bool:
     return graph.num_arcs > 0 and bool(np.any(graph.final_score > -np.inf))
 
 
-def _check_limits(emissions: Emissions) -> None:
+def _check_limits(emissions: Emissions, graphs: GraphBatch) -> None:
+    """What k2 counts in 16 bits, where it dies or is wrong without a word."""
+    if graphs.num_graphs > _MAX_GRAPHS:
+        raise ValueError(f"backend is 'k2' with {graphs.num_graphs} graphs, expected at most {_MAX_GRAPHS} with k2")
+    num_states = int(np.diff(graphs.state_splits).max(initial=0))
+    if num_states > _MAX_STATES:
+        raise ValueError(f"backend is 'k2' with a graph of {num_states} states, expected at most {_MAX_STATES} with k2")
     num_frames, num_labels = emissions.scores.shape[1:]
     if num_labels > _MAX_LABELS:
         raise ValueError(f"log_probs has {num_labels} columns, expected at most {_MAX_LABELS} with backend='k2'")

@@ -64,9 +64,6 @@ def _pruned(
     graph: Graph, emissions: Emissions, search_beam: float, output_beam: float, max_active_states: int
 ) -> tuple[Fsa | None, npt.NDArray[np.int64]]:
     """The lattice of the utterances that have frames, the longest first, and which those are; none if none has."""
-    for name, beam in (("search_beam", search_beam), ("output_beam", output_beam)):
-        if not (np.isfinite(beam) and beam > 0):
-            raise ValueError(f"{name} is {beam}, expected a finite number above 0")
     lengths = emissions.input_lengths
     order = np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]

@@ -32,12 +32,15 @@ def expected_costs(graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], 
     inputs = Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
     num_utterances, num_costs = len(inputs.lengths), 1 + int(tables.cost.max(initial=0))
     needs_gradient = scores.requires_grad and torch.is_grad_enabled()
+    room = _room(steps, tables, inputs, needs_gradient)
+    num_threads = min(torch.get_num_threads(), num_utterances)
+    output = scores.numel() * scores.element_size() * needs_gradient
+    emissions.require("the sums over all token sequences", num_threads * 8 * room + 2 * output)
     results = Results(
         np.zeros(inputs.scores.shape if needs_gradient else (0, *inputs.scores.shape[1:]), inputs.scores.dtype),
         np.zeros((num_utterances, num_costs)),
         np.zeros(num_utterances, dtype=bool),
     )
-    room = _room(steps, tables, inputs, needs_gradient)
     run_in_parallel(
         # numpy's memory comes in large pages, the compiled code's does not.
         lambda begin, end: expect(begin, end, steps, tables, inputs, np.empty(room), results),

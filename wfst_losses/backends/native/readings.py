@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
+from wfst_losses.backends.memory import best_paths_bytes, sampling_bytes
 from wfst_losses.backends.native import best_sequences, masked_viterbi, sampling, viterbi
 from wfst_losses.backends.native.arc_sums import Ints, Rows, lay_out, weigh
 from wfst_losses.backends.native.inputs import Inputs
@@ -25,6 +26,8 @@ def sample(
     generator: torch.Generator | None,
 ) -> Paths:
     """``num_paths`` paths of each reading that has any."""
+    predicted = sampling_bytes(graphs, emissions, utterances.numpy(), num_paths)
+    emissions.require(f"{num_paths:,} paths of each of {len(utterances):,} utterances", predicted)
     rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
     model = rows, weigh(rows, scale), float(scale)
     shape = (len(utterance_of), num_paths)
@@ -53,6 +56,7 @@ def sample(
 
 def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
     """The best path of each reading."""
+    emissions.require("the best paths", best_paths_bytes(graphs, emissions, utterances.numpy()))
     rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
     found = _room(len(utterance_of), widths)
     run_in_parallel(

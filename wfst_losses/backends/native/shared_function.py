@@ -9,9 +9,11 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import GraphScores
+from wfst_losses.backends.memory import shared_bytes
 from wfst_losses.backends.native import shared
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.backends.native.occupancy import write_shared_gradient
+from wfst_losses.compiled import gradient_memory
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
@@ -20,6 +22,8 @@ from wfst_losses.runs import note
 
 def total_scores(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> torch.Tensor:
     """``(B,)`` in the dtype of the emissions."""
+    predicted = shared_bytes(graph, emissions, is_low_memory=memory == "low")
+    emissions.require(f"the sums over {graph.num_arcs:,} shared arcs", predicted)
     if scores is None:
         scores = GraphScores(torch.from_numpy(np.array(graph.score)), torch.from_numpy(np.array(graph.final_score)))
     result: torch.Tensor = _SharedSums.apply(  # type: ignore[no-untyped-call]
@@ -68,7 +72,7 @@ class _SharedSums(torch.autograd.Function):
         coefficients = np.where(np.isfinite(results.totals), gradients[0].detach().cpu().double().numpy(), 0.0)
         gradient = None
         if ctx.needs_input_grad[0]:
-            values = np.empty_like(given.scores)
+            values = gradient_memory.uninitialised(given.scores.shape, given.scores.dtype)
             run_in_parallel(
                 lambda begin, end: write_shared_gradient(
                     begin, end, given, results.occupancies, coefficients, is_logits, values

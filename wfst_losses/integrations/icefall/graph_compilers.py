@@ -17,9 +17,9 @@ from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, build, comp
 from topologies.batch import chains
 from wfst_losses.graphs.denominator import denominator
 from wfst_losses.graphs.k2_format import from_k2_dict
-from wfst_losses.graphs.language_model import LanguageModel, check_language_model
+from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
 from wfst_losses.graphs.training import training_graphs
-from wfst_losses.validation import TokenSequence, check_targets
+from wfst_losses.validation import TokenSequence, check_callable, check_choice, check_instance, check_targets, shown
 
 if TYPE_CHECKING:
     from k2 import Fsa
@@ -81,8 +81,9 @@ class TokenGraphCompiler(AbstractGraphCompiler):
         topology: str | AbstractTopology = "correct",
         device: torch.device | str = "cpu",
     ) -> None:
+        check_callable("texts_to_ids", texts_to_ids, or_none=False)
         self.topology = _topology(topology, num_labels)
-        self.device = torch.device(device)
+        self.device = _device(device)
         self._texts_to_ids = texts_to_ids
 
     def texts_to_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -124,7 +125,7 @@ class LexiconGraphCompiler(AbstractGraphCompiler):
         num_labels: int | None = None,
     ) -> None:
         self.topology = _topology(topology, max(lexicon.tokens) + 1 if num_labels is None else num_labels)
-        self.device = torch.device(device)
+        self.device = _device(device)
         self.word_of = {lexicon.word_table[i]: int(i) for i in lexicon.word_table.ids}
         if oov not in self.word_of:
             raise ValueError(f"oov is {oov!r}, expected a word of the lexicon")
@@ -156,7 +157,9 @@ class MMIGraphCompiler(AbstractGraphCompiler):
     def __init__(
         self, compiler: AbstractGraphCompiler, language_model: LanguageModel, backoff: str = "failure"
     ) -> None:
+        check_instance("compiler", compiler, AbstractGraphCompiler, "a graph compiler of this package")
         check_language_model(language_model, compiler.topology.num_labels)
+        check_choice("backoff", backoff, BACKOFFS)
         self.compiler, self.language_model, self.backoff = compiler, language_model, backoff
         self.topology, self.device = compiler.topology, compiler.device
 
@@ -183,15 +186,27 @@ class MMIGraphCompiler(AbstractGraphCompiler):
         return numerators, to_k2_vec(whole.repeated(len(texts)) if replicate_den else whole, self.device)
 
 
+def _device(device: object) -> torch.device:
+    try:
+        return torch.device(device)  # type: ignore[arg-type, call-overload, no-any-return, unused-ignore]
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device is {shown(device)}, expected one of torch's ({error!s:.80})") from None
+
+
 def _topology(topology: str | AbstractTopology, num_labels: int) -> AbstractTopology:
     if isinstance(topology, str):
         return build(topology, num_labels)
-    if not isinstance(topology, AbstractTopology) or topology.num_labels != num_labels:
-        raise ValueError(f"topology is {topology!r:.80}, expected a name or a topology for {num_labels} labels")
+    check_instance("topology", topology, AbstractTopology, "a name or a topology value")
+    if topology.num_labels != num_labels:
+        raise ValueError(f"topology has {topology.num_labels} labels but num_labels is {num_labels}, expected as many")
     return topology
 
 
 def _ids(texts_or_ids: TextsOrIds, texts_to_ids: Callable[[list[str]], list[list[int]]]) -> list[list[int]]:
+    if not hasattr(texts_or_ids, "tolist") and (
+        not isinstance(texts_or_ids, Sequence) or isinstance(texts_or_ids, str)
+    ):
+        raise ValueError(f"texts_or_ids is {shown(texts_or_ids)}, expected a list of texts or of lists of ids")
     rows: list[Any] = texts_or_ids.tolist() if hasattr(texts_or_ids, "tolist") else list(texts_or_ids)
     are_texts = [isinstance(row, str) for row in rows]
     if any(are_texts) and not all(are_texts):

@@ -8,6 +8,7 @@ utterance is left, so that no rank of a distributed training stays behind.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -24,7 +25,7 @@ from wfst_losses.integrations.segments import cut_segments
 from wfst_losses.losses.lattice_mwer import lattice_mwer_loss
 from wfst_losses.losses.mwer import mwer_loss as mwer_from_log_probs
 from wfst_losses.losses.reduction import reduce
-from wfst_losses.validation import check_number, check_reduction
+from wfst_losses.validation import check_instance, check_number, check_reduction, shown
 
 if TYPE_CHECKING:
     from k2 import DenseFsaVec, Fsa
@@ -63,6 +64,7 @@ def ctc_loss(
         ValueError: naming the argument, the index, what was expected and what came.
     """
     check_reduction(reduction)
+    check_instance("graph_compiler", graph_compiler, AbstractGraphCompiler, "a graph compiler of this package")
     emissions = _emissions(dense_fsa_vec, allow_truncate, nonfinite)
     engine = get_backend(backend, emissions.scores.device)
     losses = 0.0 - _totals(engine, emissions, graph_compiler, _references(texts, token_ids, emissions))
@@ -119,6 +121,7 @@ def mwer_loss(
     ``baseline="none"`` where left out: values are expected errors. Other arguments as in `ctc_loss`.
     """
     check_reduction(reduction)
+    check_instance("graph_compiler", graph_compiler, AbstractGraphCompiler, "a graph compiler of this package")
     log_probs, lengths = read_network_output(dense_fsa_vec, allow_truncate)
     references = _references(texts, token_ids, len(lengths))
     ids = references if token_ids is not None else graph_compiler.texts_to_ids(cast("Sequence[str]", references))
@@ -149,6 +152,8 @@ def read_network_output(
         return cut_segments(*dense_fsa_vec, allow_truncate=allow_truncate)
     if isinstance(dense_fsa_vec, torch.Tensor):
         raise ValueError("dense_fsa_vec is a tensor, expected a k2.DenseFsaVec or (nnet_output, supervision_segments)")
+    if importlib.util.find_spec("k2") is None:
+        raise ValueError(f"dense_fsa_vec is {shown(dense_fsa_vec)}, expected (nnet_output, supervision_segments)")
     from wfst_losses.backends.k2.dense import read_dense
 
     return read_dense(dense_fsa_vec)
@@ -162,6 +167,8 @@ def metrics(name: str, losses: torch.Tensor) -> dict[str, float]:
     >>> metrics("mwer_loss", torch.tensor([1.0, torch.inf, 0.5]))
     {'mwer_loss': 1.5, 'mwer_loss_num_infinite': 1.0}
     """
+    check_instance("name", name, str, "a name")
+    check_instance("losses", losses, torch.Tensor, "a tensor of losses")
     if "utt_" in name:
         raise ValueError(f"name is {name!r}, expected one without 'utt_': icefall's MetricsTracker refuses those")
     finite = losses.detach().isfinite()
@@ -181,6 +188,8 @@ def _references(
         raise ValueError("texts and token_ids are both given or both None, expected one of them")
     name, rows = ("texts", texts) if texts is not None else ("token_ids", token_ids)
     rows = cast("TextsOrIds", rows.tolist() if hasattr(rows, "tolist") else rows)  # type: ignore[union-attr]
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        raise ValueError(f"{name} is {shown(rows)}, expected one for each segment")
     number = emissions if isinstance(emissions, int) else emissions.num_utterances
     if len(rows) != number:
         raise ValueError(f"{name} has {len(rows)} entries but dense_fsa_vec {number} segments, expected as many")

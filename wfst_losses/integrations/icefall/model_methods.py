@@ -15,7 +15,9 @@ import torch
 from wfst_losses.losses.ctc import ctc_loss
 from wfst_losses.losses.mmi import mmi_loss
 from wfst_losses.losses.mwer import mwer_loss
-from wfst_losses.validation import Lengths, check_lengths
+from wfst_losses.validation import Lengths, check_dense, check_lengths, check_row, shown
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def forward_ctc(
@@ -49,9 +51,11 @@ def split_targets(targets: torch.Tensor, target_lengths: Lengths) -> list[list[i
     >>> split_targets(torch.tensor([5, 6, 7]), torch.tensor([2, 0, 1]))
     [[5, 6], [], [7]]
     """
-    if not isinstance(targets, torch.Tensor) or targets.dim() != 1 or targets.is_floating_point():
-        raise ValueError(f"targets is {targets!r:.80}, expected the concatenated targets: a tensor of one axis")
-    num_utterances = len(target_lengths)
+    if not isinstance(targets, torch.Tensor) or targets.dim() != 1 or targets.dtype not in _INTEGERS:
+        raise ValueError(f"targets is {shown(targets)}, expected the concatenated targets: a tensor of one axis")
+    check_dense("targets", targets)
+    column = check_row("target_lengths", target_lengths)
+    num_utterances = len(column)
     lengths = check_lengths("target_lengths", target_lengths, num_utterances, len(targets))
     if lengths.sum() != len(targets):
         raise ValueError(f"target_lengths sum to {lengths.sum()}, expected {len(targets)}, the number of targets")

@@ -10,13 +10,12 @@ from wfst_losses.losses.smoothed_max_pooling.call import Call, Integers, pool, p
 from wfst_losses.losses.smoothed_max_pooling.scores import check_pooled_scores, read_logits
 from wfst_losses.losses.smoothed_max_pooling.windows import (
     check_frames,
-    check_integer,
     check_labels,
     check_places,
     cut_windows,
     read_integers,
 )
-from wfst_losses.validation import Lengths, check_count
+from wfst_losses.validation import Lengths, check_count, check_integer
 
 
 def decoder_smoothed_max_pooling_loss(

@@ -19,13 +19,12 @@ from wfst_losses.losses.smoothed_max_pooling.windows import (
     IntegerArray,
     Windows,
     check_frames,
-    check_integer,
     check_labels,
     check_places,
     cut_windows,
     read_integers,
 )
-from wfst_losses.validation import Lengths, check_blank, check_count, check_flag, shown
+from wfst_losses.validation import Lengths, check_blank, check_count, check_flag, check_integer, shown
 
 
 def encoder_smoothed_max_pooling_loss(
@@ -146,7 +145,9 @@ def _read_call(
         read = read_softmax_logits(name, scores, lengths, nonfinite)
     else:
         read = read_log_probs(scores, lengths, nonfinite, check_normalised=check_normalised)
-    return prepare(read, windows, lengths, background=check_blank(background, num_labels), **smoothing)
+    return prepare(
+        read, windows, lengths, background=check_blank(background, num_labels, name="background"), **smoothing
+    )
 
 
 def _pad(parts: Any) -> tuple[IntegerArray, IntegerArray]:

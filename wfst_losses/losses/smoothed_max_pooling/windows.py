@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.validation import check_lengths
+from wfst_losses.validation import check_dense, check_lengths
 
 IntegerArray = npt.NDArray[np.int64]
 
@@ -78,6 +78,7 @@ def read_integers(**columns: Any) -> dict[str, IntegerArray]:
         if isinstance(column, torch.Tensor):
             if column.is_floating_point() or column.is_complex() or column.dtype == torch.bool:
                 raise ValueError(f"{name} has dtype {column.dtype}, expected an integer dtype")
+            check_dense(name, column)
             if column.device.type != "cpu":
                 away[name] = column.detach()
                 continue
@@ -98,12 +99,6 @@ def check_frames(lengths: IntegerArray, num_utterances: int, num_frames: int) ->
         index = int(np.argmax(lengths == 0))
         raise ValueError(f"input_lengths[{index}] is 0 (utterance {index}), expected 1..{num_frames}")
     return lengths
-
-
-def check_integer(name: str, value: object) -> None:
-    """An integer, negative ones included."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name} is {value!r}, expected an integer")
 
 
 def check_places(name: str, array: IntegerArray, shape: tuple[int | str, ...], like: tuple[int, ...]) -> None:
@@ -135,4 +130,8 @@ def _as_integers(name: str, column: Any) -> IntegerArray:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} is {column!r:.80}, expected integers in a rectangular array")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        place = np.unravel_index(int(array.argmax()), array.shape)
+        where = "".join(f"[{index}]" for index in place)
+        raise ValueError(f"{name}{where} is {array[place]}, expected a 64-bit integer")
     return array.astype(np.int64)
