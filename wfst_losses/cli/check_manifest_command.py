@@ -93,8 +93,10 @@ def _check_call(manifest: Path, options: dict[str, Any]) -> None:
     context = click.get_current_context()
     if options["lexicon"] is not None and options["bpe_model"] is not None:
         raise click.UsageError("check-manifest takes either --lexicon or --bpe-model", context)
-    if not options["frame_shift"] > 0:
-        raise click.UsageError(f"--frame-shift is {options['frame_shift']}, expected seconds above 0", context)
+    if not 1e-4 <= options["frame_shift"] <= 10:
+        raise click.UsageError(
+            f"--frame-shift is {options['frame_shift']}, expected seconds above 0, 0.0001 to 10", context
+        )
     for name in ("output", "findings"):
         path = options[name]
         if path is not None and not path.parent.is_dir():

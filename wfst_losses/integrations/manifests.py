@@ -191,7 +191,7 @@ def _findings(
         try:
             duration, supervisions = _supervisions(cut, frames)
             row = [(sup, num, *text_to_labels(sup.get("text") or "")) for sup, num in supervisions]
-        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path}, line {number}: cut {cut['id']!r:.80} cannot be read ({reason})") from None
         rows.append((duration, row))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from wfst_losses.graphs.symbols import read_lines
+
 WORD_MARK = "\u2581"
 _SPACES = (WORD_MARK, "|", "<space>", " ")
 
@@ -51,7 +53,10 @@ def by_lexicon(tokens: Sequence[str], path: Path) -> TextToLabels:
     """
     label_of = {token: label for label, token in enumerate(tokens) if label}
     shortest: dict[str, list[int]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    lines = read_lines(path, "'word token token ...'")
+    if not any(line.strip() for line in lines):
+        raise ValueError(f"{path}: has no words, expected lines of 'word token token ...'")
+    for number, line in enumerate(lines, start=1):
         word, *units = line.split() or [""]
         labels, unknown = _look_up(units, label_of)
         if unknown:

@@ -90,7 +90,7 @@ def mmi_loss(
     check_reduction(reduction)
     check_number("den_scale", den_scale, low=0.0)
     if not isinstance(graph_compiler, MMIGraphCompiler):
-        raise ValueError(f"graph_compiler is a {type(graph_compiler).__name__}, expected an MMIGraphCompiler")
+        raise ValueError(f"graph_compiler is {shown(graph_compiler)}, expected an MMIGraphCompiler")
     emissions = _emissions(dense_fsa_vec, allow_truncate, nonfinite)
     engine = get_backend(backend, emissions.scores.device)
     numerator = _totals(engine, emissions, graph_compiler, _references(texts, token_ids, emissions))
