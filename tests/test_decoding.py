@@ -10,7 +10,7 @@ from tests.graphs.test_decoding_graph import NAMES, NUM_LABELS, random_lexicon, 
 from tests.oracles import walk
 from tests.topologies.checks import random_log_probs
 from wfst_losses import ctc_loss
-from wfst_losses.decoding import decode
+from wfst_losses.decoding import decode, decode_nbest
 from wfst_losses.graphs.decoding_graph import DecodingGraph, decoding_graph
 from wfst_losses.graphs.lexicon import Lexicon
 
@@ -56,6 +56,40 @@ def test_trained_with_selfless_decoded_with_minimal(backend: str) -> None:
     graph = decoding_graph(topologies.build("minimal", 3), lexicon=lexicon, engine="openfst")
     found = decode(graph, (features @ weight).detach(), [7, 7, 7], backend=backend, from_logits=True)
     assert found.sequences == words
+    several = decode_nbest(graph, (features @ weight).detach(), [7, 7, 7], 3, backend=backend, from_logits=True)
+    assert [sequences[0] for sequences in several.sequences] == words
+    for sequences, scores in zip(several.sequences, several.scores, strict=True):
+        assert len({tuple(sequence) for sequence in sequences}) == len(sequences) == len(scores)
+        assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_sequences_by_enumeration(name: str, backend: str) -> None:
+    made = decoding_graph(topologies.build(name, NUM_LABELS), random_model(1), random_lexicon(1), engine="openfst")
+    log_probs = random_log_probs(3, 3, 4, NUM_LABELS)
+    lengths = [3, 4, 2]
+    found = decode_nbest(made, log_probs, lengths, 4, backend=backend, search_beam=1e4, output_beam=1e3)
+    for utterance, length in enumerate(lengths):
+        best: dict[tuple[int, ...], float] = {}
+        for labelling, output, score in walk(made.graph, length):
+            total = score + sum(float(log_probs[utterance, t, label]) for t, label in enumerate(labelling))
+            best[output] = max(total, best.get(output, -torch.inf))
+        ranked = sorted(best, key=lambda output: -best[output])[:4]
+        assert [tuple(sequence) for sequence in found.sequences[utterance]] == ranked
+        assert found.scores[utterance].tolist() == pytest.approx([best[output] for output in ranked], abs=1e-4)
+    one = decode(made, log_probs, lengths, backend=backend, search_beam=1e4, output_beam=1e3)
+    assert [sequences[0] for sequences in found.sequences] == one.sequences
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_best_sequences_where_no_path_fits(backend: str) -> None:
+    graph = decoding_graph(topologies.build("correct", 3))
+    found = decode_nbest(graph, torch.zeros(2, 0, 3), [0, 0], 3, backend=backend)
+    # Without frames the exact engines find the one path, of nothing; k2 reads frames only.
+    assert found.sequences == ([[], []] if backend == "k2" else [[[]], [[]]])
+    with pytest.raises(ValueError, match="num_paths is 0"):
+        decode_nbest(graph, torch.zeros(2, 1, 3), [1, 1], 0, backend=backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

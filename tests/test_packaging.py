@@ -74,3 +74,11 @@ def test_constraints_pin_by_name_and_version_alone(name: str) -> None:
     pattern = re.compile(r'[a-z0-9.-]+==[\w.]+(; python_version >= "3\.11")?')
     assert [line for line in pins if not pattern.fullmatch(line)] == []
     assert len({line.split("==")[0] for line in pins}) == len(pins)
+
+
+def test_k2_is_pinned_by_content_too_in_the_version_of_the_constraints() -> None:
+    folder = ROOT / "tools" / "constraints"
+    (pin,) = [line for line in (folder / "k2.txt").read_text().splitlines() if not line.startswith("#")]
+    version, _, digest = pin.partition(" --hash=sha256:")
+    assert version in (folder / "full.txt").read_text().splitlines()
+    assert re.fullmatch("[0-9a-f]{64}", digest)

@@ -43,7 +43,7 @@ describe_environment() {
 
 # The recipe of an environment in one line; where it differs from the line kept inside, something has to be done.
 stamp() {
-    printf '%s %s\n' "$root_dir" "$(cat "$constraints" "$root_dir/pyproject.toml" "$root_dir/tools/setup.sh" | cksum)"
+    printf '%s %s\n' "$root_dir" "$(cat "$constraints" "$root_dir/tools/constraints/k2.txt" "$root_dir/pyproject.toml" "$root_dir/tools/setup.sh" | cksum)"
 }
 stamp_file() { printf '%s\n' "$environment_dir/.wfst-losses"; }
 is_current() { [[ $(cat "$(stamp_file)" 2>/dev/null) == "$(stamp)" ]] && fits "$(probe_python "$python")"; }
@@ -181,6 +181,9 @@ install_packages() {
     "$python" -m pip install "${quiet[@]}" --retries 1 --timeout 20 -c "$constraints" -U pip setuptools wheel hatchling ||
         die "pip gets no packages (see above): check the network, or set PIP_INDEX_URL or PIP_FIND_LINKS to what you have"
     [[ -n $(installed torch) ]] || announce_download
+    [[ $environment == free ]] ||
+        "$python" -m pip install "${quiet[@]}" --no-deps -r "$root_dir/tools/constraints/k2.txt" ||
+        die "pip could not install k2 (see above); the same command goes on from here"
     "$python" -m pip install "${quiet[@]}" --no-build-isolation -c "$constraints" -e "${root_dir}[$extras]" "${packages[@]}" ||
         die "pip could not install the packages (see above); the same command goes on from here"
     "$python" -c 'import torch, topologies, wfst_losses' ||

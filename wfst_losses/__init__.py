@@ -11,7 +11,7 @@ from wfst_losses.shadowing import shadowing_message
 
 if TYPE_CHECKING:
     from wfst_losses.alignment import Alignments, forced_alignment
-    from wfst_losses.decoding import decode
+    from wfst_losses.decoding import decode, decode_nbest
     from wfst_losses.graphs.decoding_graph import DecodingGraph, decoding_graph
     from wfst_losses.graphs.files import read_graph_file, write_graph_file
     from wfst_losses.graphs.language_model import LanguageModel
@@ -68,6 +68,7 @@ _MODULES = {
     "WordErrors": "risks",
     "ctc_loss": "losses.ctc",
     "decode": "decoding",
+    "decode_nbest": "decoding",
     "decoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
     "decoding_graph": "graphs.decoding_graph",
     "encoder_smoothed_max_pooling_loss": "losses.smoothed_max_pooling",
@@ -131,6 +132,7 @@ __all__ = [
     "WordErrors",
     "ctc_loss",
     "decode",
+    "decode_nbest",
     "decoder_smoothed_max_pooling_loss",
     "decoding_graph",
     "encoder_smoothed_max_pooling_loss",

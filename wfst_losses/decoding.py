@@ -1,14 +1,15 @@
-"""Decoding: the best path of every utterance through a compiled graph."""
+"""Decoding: the best path of every utterance through a compiled graph, and its best distinct sequences."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends import get_backend
-from wfst_losses.emissions import read_emissions
+from wfst_losses.emissions import Emissions, read_emissions
 from wfst_losses.graphs.decoding_graph import DecodingGraph
 from wfst_losses.validation import Lengths, check_choice, check_count, check_instance, check_number
 
@@ -23,6 +24,18 @@ class Decoded(NamedTuple):
 
     sequences: list[list[int]]
     scores: torch.Tensor
+
+
+class DecodedNBest(NamedTuple):
+    """The best hypotheses of each of ``B`` utterances, best first.
+
+    Attributes:
+        sequences: B lists of at most ``num_paths`` distinct sequences, as in `Decoded`; empty where no path fits.
+        scores: B tensors, float64, nats, of the best path of each sequence.
+    """
+
+    sequences: list[list[list[int]]]
+    scores: list[torch.Tensor]
 
 
 def decode(
@@ -63,8 +76,84 @@ def decode(
     >>> decode(decoding_graph(topologies.build("correct", 3)), log_probs, [3]).sequences
     [[1, 2]]
     """
+    beams = (search_beam, output_beam, max_active_states)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
+    if backend == "k2":
+        from wfst_losses.backends.k2.decoding import best_outputs
+
+        return Decoded(*best_outputs(graph.graph, emissions, *beams))
+    engine = get_backend(backend, emissions.scores.device)
+    utterances = torch.arange(emissions.num_utterances)
+    found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
+    return Decoded([tokens.tolist() for tokens in found.tokens], torch.from_numpy(found.scores))
+
+
+def decode_nbest(
+    graph: DecodingGraph,
+    log_probs: torch.Tensor,
+    input_lengths: Lengths,
+    num_paths: int,
+    *,
+    backend: str = "auto",
+    from_logits: bool = False,
+    search_beam: float = 20.0,
+    output_beam: float = 8.0,
+    max_active_states: int = 10_000,
+    max_memory: int | None = None,
+) -> DecodedNBest:
+    """The ``num_paths`` best distinct outputs of each utterance, or all there are.
+
+    ``score(y) = max over paths that write y of sum_t log_probs[t, label_t] + graph score``: sequences are ranked by
+    their best path, equals by length, then in lexicographic order. Exact with "native" and "reference"; with "k2" exact
+    for the pruned lattice: none worse than ``output_beam`` below the best is found, so raise it for long lists.
+
+    Args:
+        graph, log_probs, input_lengths, backend, from_logits, max_memory: see `decode`; so are the beams.
+        num_paths: N.
+
+    Raises:
+        ValueError: as `decode`, and for ``num_paths`` below 1.
+
+    >>> import topologies
+    >>> from wfst_losses import decoding_graph
+    >>> log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]]).log()
+    >>> decode_nbest(decoding_graph(topologies.build("correct", 3)), log_probs, [3], num_paths=2).sequences
+    [[[1, 2], [1]]]
+    """
+    check_count("num_paths", num_paths)
+    beams = (search_beam, output_beam, max_active_states)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
+    if backend == "k2":
+        from wfst_losses.backends.k2.decoding import nbest_outputs
+
+        return DecodedNBest(*nbest_outputs(graph.graph, emissions, num_paths, *beams))
+    engine = get_backend(backend, emissions.scores.device)
+    utterances = torch.arange(emissions.num_utterances)
+    found = engine.best_sequences(GraphBatch.from_graphs([graph.graph]), emissions, utterances, num_paths)
+    sequences: list[list[list[int]]] = [[] for _ in range(emissions.num_utterances)]
+    scores: list[list[float]] = [[] for _ in range(emissions.num_utterances)]
+    read = emissions.log_probs.detach().cpu().double().numpy()
+    for row, utterance in enumerate(found.utterances.tolist()):
+        labels = found.steps[row, : emissions.input_lengths[utterance]]
+        acoustic = float(read[utterance, np.arange(len(labels)), labels].sum())
+        sequences[utterance].append(np.asarray(found.tokens[row]).tolist())
+        scores[utterance].append(acoustic + float(found.graph_scores[row]))
+    return DecodedNBest(sequences, [torch.tensor(row, dtype=torch.float64) for row in scores])
+
+
+def _emissions(
+    graph: DecodingGraph,
+    log_probs: torch.Tensor,
+    input_lengths: Lengths,
+    backend: str,
+    from_logits: bool,
+    beams: tuple[float, float, int],
+    max_memory: int | None,
+) -> Emissions:
+    """What both are given, checked."""
     check_instance("graph", graph, DecodingGraph, "a DecodingGraph, such as decoding_graph gives")
     check_choice("backend", backend, ("auto", "native", "reference", "k2"))
+    search_beam, output_beam, max_active_states = beams
     check_number("search_beam", search_beam, above=0.0)
     check_number("output_beam", output_beam, above=0.0)
     check_count("max_active_states", max_active_states)
@@ -74,11 +163,4 @@ def decode(
     most = int(graph.graph.input_label.max(initial=-1))
     if most >= emissions.num_labels:
         raise ValueError(f"graph reads label {most} but log_probs has {emissions.num_labels} columns, expected more")
-    if backend == "k2":
-        from wfst_losses.backends.k2.decoding import best_outputs
-
-        return Decoded(*best_outputs(graph.graph, emissions, search_beam, output_beam, max_active_states))
-    engine = get_backend(backend, emissions.scores.device)
-    utterances = torch.arange(emissions.num_utterances)
-    found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
-    return Decoded([tokens.tolist() for tokens in found.tokens], torch.from_numpy(found.scores))
+    return emissions

@@ -95,6 +95,18 @@ def run(
     return totals.detach(), gradients(totals, leaf)[0], runs[0]
 
 
+def test_what_arcs_gather_over_thousands_of_frames_is_not_rounded_to_float32() -> None:
+    graph, num_frames, found = denominator_of(4), 2000, []
+    single = random_log_probs(6, 1, num_frames, 4).float()
+    for log_probs in (single, single.double()):
+        scores, emissions = scores_of(graph), read_emissions(log_probs, [num_frames], check_normalised=False)
+        totals = get_backend("native", CPU).shared_total_scores(graph, emissions, scores)
+        found.append(torch.autograd.grad(totals.sum(), [scores.arcs, scores.finals]))
+    assert float(found[1][0].max()) > num_frames / 10
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 def test_order_split_and_threads_change_nothing() -> None:
     graph, lengths = denominator_of(20), [30, 7, 0, 21, 30, 1, 18, 30, 29, 12, 5]
     log_probs = random_log_probs(0, len(lengths), 30, 20).float()
@@ -158,6 +170,36 @@ def test_what_underflows_is_found_out(dtype: torch.dtype) -> None:
     bound = 1e-9 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(totals.double(), wanted, rtol=1e-6 if dtype == torch.float32 else 1e-12, atol=bound)
     torch.testing.assert_close(gradient.double(), wanted_gradient, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("memory", ["full", "low"])
+def test_gradients_of_scores_where_only_logarithms_do(memory: str) -> None:
+    graph, log_probs, lengths = left_to_right(30), peaky(60, 30, 60.0), [60, 57, 60]
+    results = []
+    for backend in ("reference", "native"):
+        scores = scores_of(graph)
+        with recorded_runs() as runs:
+            emissions = read_emissions(log_probs, lengths, check_normalised=False)
+            totals = get_backend(backend, CPU).shared_total_scores(graph, emissions, scores, memory=memory)
+        results.append(torch.autograd.grad(totals @ torch.tensor([1.0, 2.0, 3.0]).double(), list(scores)))
+    assert runs[0].num_by_path[LOGARITHMS] >= 1
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", ["full", "low"])
+def test_an_utterance_without_a_path_has_no_gradient(memory: str) -> None:
+    # Four states one after another need as many frames as there are steps.
+    graph, lengths = left_to_right(4), [6, 1, 5, 0]
+    logits = torch.randn(4, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    emissions = read_emissions(logits, lengths, from_logits=True)
+    totals = get_backend("native", CPU).shared_total_scores(graph, emissions, scores_of(graph), memory=memory)
+    assert (totals == -torch.inf).tolist() == [False, True, False, True]
+    (gradient,) = torch.autograd.grad(totals, logits, torch.ones_like(totals))
+    assert (gradient[[1, 3]] == 0).all()
+    assert (gradient[0] != 0).all()
+    assert (gradient[2, :5] != 0).all()
+    assert (gradient[2, 5:] == 0).all()
 
 
 def test_bits_are_added_where_they_are_needed() -> None:

@@ -61,6 +61,26 @@ def test_strings_repeat_with_the_seed_and_change_with_it(recordings):
     assert [string.recordings for string in first] != [string.recordings for string in other]
 
 
+def test_speed_factors_are_drawn_per_string_and_change_length_and_pitch(recordings):
+    ratios = set()
+    variation = mixing.Variation(speed_factors=(0.9, 1.0, 1.1))
+    for seed in range(4):
+        plain = mixing.draw_strings(recordings, recordings, 1, seed, "x")
+        played = mixing.draw_strings(recordings, recordings, 1, seed, "x", variation=variation)
+        for string, other in zip(plain, played, strict=True):
+            assert string.recordings == other.recordings
+            assert len(other.samples) % mixing.FRAME_SAMPLES == 0
+            if string.name.endswith("-0000"):  # the pauses of later ones are drawn after a factor was
+                ratios.add(round(len(string.samples) / len(other.samples), 2))
+    assert len(ratios) > 1
+    assert all(min(abs(ratio - factor) for factor in variation.speed_factors) <= 0.011 for ratio in ratios)
+
+    tone = np.sin(2 * np.pi * 1000 / mixing.SAMPLING_RATE * np.arange(mixing.SAMPLING_RATE)).astype(np.float32)
+    played = mixing.perturb_speed(tone, 1.1)
+    spectrum = np.abs(np.fft.rfft(played))
+    assert np.argmax(spectrum) * mixing.SAMPLING_RATE / len(played) == pytest.approx(1100, abs=3)
+
+
 def test_varied_recordings_last_as_long_as_their_speed_says_and_gain_no_more_than_allowed(recordings):
     rng = np.random.default_rng(0)
     original = recordings[0]

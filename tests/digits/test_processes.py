@@ -48,8 +48,9 @@ def together(context, shares, loss, infinite=(), duplicates=((), ())):
         ("mmi", [[0], [1, 2, 3, 4, 5]], [2]),
         ("ctc", [[0, 1, 2, 3], [4, 5]], [4, 5]),
         ("mmi", [[0, 1], [2]], [0, 1, 2]),
+        ("mwer", [[0, 1, 2, 3], [4, 5]], []),
     ],
-    ids=["uneven", "an infinite one", "a process without a finite one", "none at all"],
+    ids=["uneven", "an infinite one", "a process without a finite one", "none at all", "expected errors"],
 )
 def test_two_processes_give_the_gradient_of_one(loss, shares, infinite, forkserver):
     rows = sorted(row for share in shares for row in share)

@@ -100,6 +100,9 @@ def batch():
         ("--loss", "mwer", "--lattice", "log-probs"),
         ("--loss", "mwer", "--lattice", "log-probs", "--risk", "token", "--ctc-weight", "0.1"),
         ("--loss", "mwer", "--lattice", "log-probs", "--estimator", "sampled", "--path-score", "single"),
+        ("--loss", "mwer", "--lattice", "log-probs", "--estimator", "exact", "--risk", "token", "--max-errors", "1"),
+        ("--loss", "mwer", "--lattice", "log-probs", "--sampler", "nbest", "--num-paths", "4"),
+        ("--loss", "mwer", "--lattice", "log-probs", "--sampler", "negative", "--num-paths", "8"),
     ],
 )
 def test_objectives_have_gradients_through_every_topology(topology, options):
@@ -125,6 +128,22 @@ def test_mwer_over_a_k2_lattice_is_that_from_log_probs_up_to_pruning_and_samplin
         log_probs = (3 * torch.randn(1, 8, 20)).log_softmax(-1).requires_grad_()
         means.append(sum(loss(log_probs, torch.tensor([8]), [[17, 4, 12]])["loss"].item() for _ in range(4)) / 4)
     assert means[0] == pytest.approx(means[1], abs=0.15)
+
+
+@pytest.mark.k2
+def test_the_peer_counts_what_the_same_paths_count_here():
+    if not objectives.has_k2():
+        pytest.skip("k2 is not installed")
+    log_probs, lengths, targets = batch()
+    peer = objective("--loss", "k2-mwer", "--num-paths", "8", "--nbest-scale", "0.5")(log_probs, lengths, targets)
+    assert peer["loss"].shape == (2,)
+    peer["loss"].sum().backward()
+    from wfst_losses import GridPaths, lattice_mwer_loss
+
+    lattice = objectives.K2Lattices("correct", 20)(log_probs.detach(), lengths)
+    ours = lattice_mwer_loss(lattice, targets, nbest_scale=0.5, path_score="single", sampler=GridPaths(8))
+    assert peer["loss"].sum().item() == pytest.approx(ours.item(), rel=1e-5)
+    assert log_probs.grad.abs().sum() > 0
 
 
 def training_loss(*options):

@@ -36,7 +36,9 @@ def run_training(arguments: list[str], started: Any) -> None:
 def training_loss(loss: str) -> TrainingLoss:
     """As train.py makes it, with an intermediate layer."""
     command = ["--data-dir", "x", "--exp-dir", "x", "--loss", loss, "--intermediate-layers", "1"]
-    args = train.get_parser().parse_args([*command, "--lattice", "log-probs", "--num-paths", "4"])
+    # The exact estimator: drawn paths would differ between one process and two.
+    command += ["--lattice", "log-probs", "--estimator", "exact", "--risk", "token", "--max-errors", "1"]
+    args = train.get_parser().parse_args(command)
     return TrainingLoss(args, make_tokens(), TEXTS, torch.Generator().manual_seed(0))
 
 

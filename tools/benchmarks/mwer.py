@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import peak_bytes
 
 import topologies
 from topologies import without_epsilons
@@ -162,9 +162,7 @@ def print_peak(args: argparse.Namespace) -> None:
     small = argparse.Namespace(**{**vars(args), "num_utterances": 1, "num_frames": 6, "num_paths": 2})
     step(mwer_forms(small, args.sharpness[0])[0][args.only])
     form = mwer_forms(args, args.sharpness[0])[0][args.only]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(form)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_bytes(lambda: step(form)) / 2**20)
 
 
 def report(title: str, medians: dict[str, dict[str, float]], peers: dict[str, str]) -> dict[str, dict[str, float]]:

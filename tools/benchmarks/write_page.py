@@ -44,6 +44,16 @@ def ctc_table(result: dict[str, Any]) -> str:
     return f"{where(result)}\n\n{table(heads, rows)}"
 
 
+def long_table(result: dict[str, Any]) -> str:
+    """One row."""
+    heads = ["B, T, V, S", "time (s)", "memory beyond the input (MiB)", "value differs by", "gradient differs by"]
+    row = [
+        str(tuple(result["shape"])), f"{result['processor_ms'] / 1e3:.2f}", f"{result['peak_bytes'] / 2**20:,.0f}",
+        f"{result['value_relative_difference']:.0e} of itself", f"{result['gradient_difference']:.0e}",
+    ]  # fmt: skip
+    return f"{where(result)}\n\n{table(heads, [row])}"
+
+
 def denominator_table(result: dict[str, Any]) -> str:
     """Native beside k2."""
     rows = [
@@ -53,7 +63,7 @@ def denominator_table(result: dict[str, Any]) -> str:
         ]
         for name, row in result["forms"].items()
     ]  # fmt: skip
-    heads = ["form", "T", "time (ms)", "arc-frames/s", "native is faster by", "peak memory (MiB)"]
+    heads = ["form", "T", "time (ms)", "arc-frames/s", "native is faster by", "memory at T = 200 (MiB)"]
     return f"{where(result)}\n\n{table(heads, rows)}"
 
 
@@ -86,8 +96,30 @@ def draw_growth(result: dict[str, Any], output: Path) -> None:
     figure.savefig(output, metadata={"Date": None})
 
 
+def memory_table() -> str | None:
+    """Predicted over measured peaks: the least and the most of each backend and loss."""
+    points = [point for name in ("memory_exact", "memory_k2") for point in read(name) or ()]
+    if not points:
+        return None
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for point in points:
+        groups.setdefault((point["backend"], point["loss"]), []).append(point)
+    rows = []
+    for (backend, loss), found in groups.items():
+        ratios = [point["ratio"] for point in found]
+        peaks = [point["measured_bytes"] / 1e6 for point in found]
+        bound = "an upper bound" if found[0]["is_upper_bound"] else "within 25 %"
+        rows.append(
+            [f"{backend}, {loss}", str(len(found)), f"{min(peaks):,.0f} to {max(peaks):,.0f}", f"{min(ratios):.2f}",
+             f"{max(ratios):.2f}", bound, f"{sum(point['holds'] for point in found)} of {len(found)}"]
+        )  # fmt: skip
+    heads = ["backend, loss", "points", "measured (MB)", "least ratio", "largest", "to hold", "holds"]
+    return table(heads, rows)
+
+
 TABLES = {
     "ctc": ctc_table,
+    "long": long_table,
     "denominator": denominator_table,
     "large": large_table,
 }
@@ -97,12 +129,12 @@ def main() -> None:
     """Replace what stands between the markers."""
     page = ROOT / "docs" / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
-    for name, write in TABLES.items():
-        result = read(name)
-        if result is not None:
+    made = {name: write(result) for name, write in TABLES.items() if (result := read(name)) is not None}
+    for name, content in {**made, "memory": memory_table()}.items():
+        if content is not None:
             before, rest = text.split(f"<!-- table:{name} -->\n")
             _, after = rest.split(f"<!-- end:{name} -->")
-            text = f"{before}<!-- table:{name} -->\n{write(result)}\n<!-- end:{name} -->{after}"
+            text = f"{before}<!-- table:{name} -->\n{content}\n<!-- end:{name} -->{after}"
     page.write_text(text, encoding="utf-8")
     growth = read("growth")
     if growth is not None:

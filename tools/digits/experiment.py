@@ -5,9 +5,9 @@
 Per seed: (1) CTC, its rate held and then halved, until the development word error rate has been flat for five epochs;
 (2) its best checkpoint trained on with CTC; (3) the same checkpoint trained on with MWER. (2) and (3) get the same
 number of steps, optimiser, data order and grid of learning rates, and learning rate and checkpoint are chosen on the
-development set for each.
-Test sets are decoded at the end. A training whose result file exists is not run again. Writes ``report.json`` and
-``table.md``.
+development set for each. ``--also`` trains other forms of MWER for as many steps, at ``--also-learning-rates``.
+Test sets are decoded at the end. A training whose result file exists is not run again. Writes ``report.json``,
+``table.md`` and ``curves.svg``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import curves
 import decode
 import prepare
 import report
 import train
 from results import read_json, write_json, write_text
+from systems import ALWAYS, OTHERS, SYSTEMS
 
 PREPARE = ["--train-draws", "48", "--dev-draws", "16", "--max-recording-speed-change", "0.12"]
-PREPARE += ["--max-equaliser-db", "20"]
-FINE_TUNINGS = ("continued", "mwer")
+PREPARE += ["--max-equaliser-db", "20", "--test-draws", "48", "--held-out-draws", "24"]
 MWER_OPTIONS = (
     "risk",
     "num_paths",
@@ -54,6 +55,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--max-epochs", type=int, default=120, help="limit of the converged CTC training")
     add("--fine-tune-epochs", type=int, default=30)
     add("--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3], help="grid of both fine-tunings")
+    add("--also", choices=OTHERS, nargs="*", default=[], help="other systems to train and report")
+    add("--also-learning-rates", type=float, nargs="+", default=[3e-3], help="grid of those")
     add("--risk", choices=("word", "token"), default="word")
     add("--num-paths", type=int, default=64)
     add("--estimator", choices=("nbest", "sampled"), default="sampled")
@@ -99,11 +102,11 @@ def converge(args: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def fine_tune(args: argparse.Namespace, seed: int, name: str, lr: float) -> dict[str, Any]:
-    """Train the converged model on, with CTC or MWER, at one learning rate; return the summary."""
+    """Train the converged model on as a system of the table, at one learning rate; return the summary."""
     folder = args.output_dir / f"seed{seed}"
     exp_dir = folder / f"{name}-{lr:g}"
     options: dict[str, object] = {
-        "loss": "mwer" if name == "mwer" else "ctc",
+        "loss": SYSTEMS[name].loss,
         "init_from": folder / "ctc" / "best.pt",
         "lr": lr,
         "schedule": "linear",
@@ -112,23 +115,29 @@ def fine_tune(args: argparse.Namespace, seed: int, name: str, lr: float) -> dict
     }
     for option in MWER_OPTIONS:
         options[option] = getattr(args, option)
+    options |= SYSTEMS[name].options
     return {"exp_dir": str(exp_dir), "lr": lr, **run_training(args, exp_dir, seed, **options)}
+
+
+def learning_rates(args: argparse.Namespace, name: str) -> list[float]:
+    """Return the grid of a system."""
+    rates: list[float] = args.also_learning_rates if name in OTHERS else args.learning_rates
+    return rates
 
 
 def choose_and_decode(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Choose each fine-tuning's learning rate on the development set, decode the test sets; return the choice."""
     chosen = {"converged": converge(args, seed)}
-    for name in FINE_TUNINGS:
-        runs = [fine_tune(args, seed, name, lr) for lr in args.learning_rates]
+    for name in (*ALWAYS, *args.also):
+        runs = [fine_tune(args, seed, name, lr) for lr in learning_rates(args, name)]
         best = min(runs, key=lambda run: run["dev_wer"])
         chosen[name] = {**best, "grid": {f"{run['lr']:g}": run["dev_wer"] for run in runs}}
-    folder = args.output_dir / f"seed{seed}"
-    for name, run in chosen.items():
-        decode_dir = folder / f"decode-{name}"
-        checkpoint = str(Path(run["exp_dir"]) / "best.pt")
-        command = ["--data-dir", str(args.data_dir), "--output-dir", str(decode_dir), "--checkpoint", checkpoint]
-        decode.decode(decode.get_parser().parse_args(command))
-    write_json(folder / "chosen.json", chosen)
+    for run in chosen.values():
+        exp_dir = Path(run["exp_dir"])
+        if not (exp_dir / "decode" / "wer.json").exists():
+            command = ["--data-dir", str(args.data_dir), "--output-dir", str(exp_dir / "decode")]
+            decode.decode(decode.get_parser().parse_args([*command, "--checkpoint", str(exp_dir / "best.pt")]))
+    write_json(args.output_dir / f"seed{seed}" / "chosen.json", chosen)
     return chosen
 
 
@@ -137,7 +146,10 @@ def run_stages(args: argparse.Namespace, pool: concurrent.futures.Executor) -> d
     in_order(pool.submit(converge, args, seed) for seed in args.seeds)
     # The longest first, so that no process waits long at the end.
     trainings = [
-        (seed, name, lr) for name in ("mwer", "continued") for seed in args.seeds for lr in args.learning_rates
+        (seed, name, lr)
+        for name in (*args.also, *reversed(ALWAYS))
+        for seed in args.seeds
+        for lr in learning_rates(args, name)
     ]
     in_order(pool.submit(fine_tune, args, *training) for training in trainings)
     chosen = in_order(pool.submit(choose_and_decode, args, seed) for seed in args.seeds)
@@ -166,10 +178,11 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
         chosen = run_stages(args, pool)
-    result = report.make_report(args.output_dir, args.data_dir, chosen)
+    result = report.make_report(args.data_dir, chosen)
     result["settings"] = {key: str(value) for key, value in vars(args).items() if not isinstance(value, Path)}
     write_json(args.output_dir / "report.json", result)
     write_text(args.output_dir / "table.md", report.to_markdown(result))
+    curves.plot_curves(chosen, args.output_dir / "curves.svg")
     return result
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from corpus import SAMPLING_RATE, DigitRecording, resample, speakers_of
 from lexicon import WORDS
+from lhotse.augmentation import Speed
 
 NOISES = ("white", "babble")
 MIN_DIGITS, MAX_DIGITS = 3, 7
@@ -41,11 +42,13 @@ class Variation:
         max_speed_change: 0.1 plays each string at one speed between 0.9 and 1.1, pitch included.
         max_recording_speed_change: the same for each recording by itself.
         max_equaliser_db: gain or loss, at most, of a smooth random filter on each recording.
+        speed_factors: each string is played at one of these, by lhotse, or as it is where there are none.
     """
 
     max_speed_change: float = 0.0
     max_recording_speed_change: float = 0.0
     max_equaliser_db: float = 0.0
+    speed_factors: tuple[float, ...] = ()
 
     @property
     def of_recordings(self) -> bool:
@@ -92,6 +95,14 @@ def at_speed(speech: np.ndarray, speed: float) -> np.ndarray:
     """Play a string faster or slower, as a tape would, to the nearest whole frame."""
     num_samples = round(len(speech) / speed / FRAME_SAMPLES) * FRAME_SAMPLES
     return speech if num_samples == len(speech) else resample(speech, len(speech), num_samples)
+
+
+def perturb_speed(speech: np.ndarray, factor: float) -> np.ndarray:
+    """Play a string at one of the usual three speeds with lhotse's resampler, padded to whole frames."""
+    if factor == 1:
+        return speech
+    played = Speed(factor)(speech[None], SAMPLING_RATE)[0]
+    return np.pad(played, (0, -len(played) % FRAME_SAMPLES))
 
 
 def equalise(samples: np.ndarray, max_gain_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -165,6 +176,8 @@ def draw_strings(
                 voices = [vary(recording, variation, rng) for recording in chosen]
                 speed = 1.0 + float(rng.uniform(-variation.max_speed_change, variation.max_speed_change))
                 speech = at_speed(join(voices, rng), speed)
+                if variation.speed_factors:
+                    speech = perturb_speed(speech, float(rng.choice(variation.speed_factors)))
                 white = noise_name == "white"
                 noise = white_noise(len(speech), rng) if white else babble_noise(len(speech), babble_pool, rng)
                 snr_db = float(rng.uniform(MIN_SNR_DB, MAX_SNR_DB))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from lexicon import text_to_labels
@@ -13,6 +14,8 @@ from torch import Tensor
 import topologies
 from wfst_losses import (
     LanguageModel,
+    NBest,
+    NegativeSampling,
     RandomPaths,
     TokenErrors,
     WordErrors,
@@ -26,6 +29,9 @@ Objective = Callable[[Tensor, Tensor, list[list[int]]], dict[str, Tensor]]
 """(log_probs (B, T, V), lengths (B,), targets) -> terms, ``(B,)`` each; ``loss`` is the one to minimise."""
 
 LOSSES = ("ctc", "mmi", "mwer")
+PEERS = ("k2-mwer",)
+"""Losses of other packages, to compare with; k2's draws its own ``num_paths``, and counts tokens."""
+SAMPLERS = {"random": RandomPaths, "nbest": NBest, "negative": NegativeSampling}
 SEARCH_BEAM = 20.0
 OUTPUT_BEAM = 8.0
 MAX_ACTIVE_STATES = 10_000
@@ -55,13 +61,16 @@ def make_objective(
     if loss == "mmi":
         sequences = [text_to_labels(text, tokens) for text in texts]
         return MMIObjective(args.topology, LanguageModel.from_counts(sequences, len(tokens), args.lm_order))
+    if loss == "k2-mwer":
+        return K2MWERObjective(args.topology, len(tokens), args.num_paths, args.nbest_scale)
     use_k2 = has_k2() if args.lattice == "auto" else args.lattice == "k2"
     risk = WordErrors(tokens=tokens) if args.risk == "word" else TokenErrors()
     generator = generator if generator is not None else torch.Generator().manual_seed(args.seed)
     options = {
-        "sampler": RandomPaths(num_paths=args.num_paths),
+        "sampler": SAMPLERS[args.sampler](num_paths=args.num_paths),
         "risk": risk,
         "estimator": args.estimator,
+        **({"max_errors": args.max_errors} if args.estimator == "exact" else {}),
         "path_score": args.path_score,
         "nbest_scale": args.nbest_scale,
         "generator": generator,
@@ -112,28 +121,52 @@ class EmissionMWERObjective:
         return {"loss": loss, "mwer": loss.detach()}
 
 
-class LatticeMWERObjective:
-    """Expected errors of paths drawn from a pruned k2 lattice, as in an icefall recipe."""
+class K2Lattices:
+    """Pruned lattices of the topology, as in an icefall recipe."""
 
-    def __init__(self, topology: str, num_labels: int, options: dict[str, object]) -> None:
+    def __init__(self, topology: str, num_labels: int) -> None:
         import k2
 
         from wfst_losses.backends.k2.convert import to_k2
 
-        self.k2, self.options = k2, options
+        self.k2 = k2
         graph = topologies.without_epsilons(topologies.build(topology, num_labels).graph())
         self.graph = k2.arc_sort(to_k2(graph))
 
-    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
-        """Return expected errors; k2 wants the utterances longest first, which the sampler sees to."""
+    def __call__(self, log_probs: Tensor, lengths: Tensor) -> Any:
+        """Return the lattices; k2 wants the utterances longest first, which the sampler sees to."""
         segments = torch.zeros(len(lengths), 3, dtype=torch.int32)
         segments[:, 0] = torch.arange(len(lengths))
         segments[:, 2] = lengths.cpu()
         dense = self.k2.DenseFsaVec(log_probs, segments)
-        lattice = self.k2.intersect_dense_pruned(
+        return self.k2.intersect_dense_pruned(
             self.graph, dense, SEARCH_BEAM, OUTPUT_BEAM, min_active_states=30, max_active_states=MAX_ACTIVE_STATES
         )
-        loss = lattice_mwer_loss(lattice, targets, reduction="none", **self.options)
+
+
+class LatticeMWERObjective:
+    """Expected errors of paths drawn from a pruned k2 lattice."""
+
+    def __init__(self, topology: str, num_labels: int, options: dict[str, object]) -> None:
+        self.lattices, self.options = K2Lattices(topology, num_labels), options
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return expected errors."""
+        loss = lattice_mwer_loss(self.lattices(log_probs, lengths), targets, reduction="none", **self.options)
+        return {"loss": loss, "mwer": loss.detach()}
+
+
+class K2MWERObjective:
+    """k2's own ``mwer_loss`` on the same lattices."""
+
+    def __init__(self, topology: str, num_labels: int, num_paths: int, nbest_scale: float) -> None:
+        self.lattices = K2Lattices(topology, num_labels)
+        self.options = {"num_paths": num_paths, "nbest_scale": nbest_scale}
+
+    def __call__(self, log_probs: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """Return expected errors per utterance: k2 gives one addend per hypothesis."""
+        lattice = self.lattices(log_probs, lengths)
+        loss = self.lattices.k2.mwer_loss(lattice, targets, reduction="none", **self.options).sum()
         return {"loss": loss, "mwer": loss.detach()}
 
 

@@ -39,6 +39,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-speed-change", type=float, default=0.1, help="speed perturbation of the training part")
     parser.add_argument("--max-recording-speed-change", type=float, default=0.0, help="the same by recording")
     parser.add_argument("--max-equaliser-db", type=float, default=0.0, help="random filter on each training recording")
+    parser.add_argument("--speed-factors", type=float, nargs="*", default=[], help="lhotse's Speed, such as 0.9 1 1.1")
     parser.add_argument("--num-indices", type=int, default=30, help="synthesised recordings per voice and digit")
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -116,7 +117,8 @@ def prepare(args: argparse.Namespace) -> dict[str, object]:
     held_out = args.held_out_speaker or speakers_of(recordings)[-1]
     parts = split(recordings, held_out)
     num_draws = dict(zip(SPLITS, (args.train_draws, args.dev_draws, args.test_draws, args.held_out_draws), strict=True))
-    variation = Variation(args.max_speed_change, args.max_recording_speed_change, args.max_equaliser_db)
+    factors = tuple(args.speed_factors)
+    variation = Variation(args.max_speed_change, args.max_recording_speed_change, args.max_equaliser_db, factors)
     write_tokens(args.output_dir / "tokens.txt", make_tokens())
     summary: dict[str, object] = {
         "corpus": "folder" if args.corpus_dir else "synthesised",

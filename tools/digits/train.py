@@ -30,7 +30,7 @@ from decode import decode_batches, score
 from generators import generator_states, restore_generators, seed_all
 from lexicon import read_tokens, text_to_labels
 from model import BLOCKS, AllOutputs, DigitModel, num_parameters
-from objectives import LOSSES
+from objectives import LOSSES, PEERS, SAMPLERS
 from processes import Processes, start_processes
 from results import read_json, write_json
 from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +51,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data-dir", type=Path, required=True, help="what prepare.py wrote")
     add("--exp-dir", type=Path, required=True, help="folder for checkpoints, curves, TensorBoard")
-    add("--loss", choices=LOSSES, default="ctc")
+    add("--loss", choices=(*LOSSES, *PEERS), default="ctc")
     add("--stages", nargs="+", default=[], metavar="LOSS:STEP", help="losses in turn, such as ctc:0 mmi:300 mwer:600")
     add("--lm-order", type=int, default=2, help="of MMI's language model over the training texts' letters")
     add("--intermediate-layers", type=int, nargs="+", default=[], help="CTC after these blocks too, counted from 1")
@@ -59,7 +59,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--topology", choices=tuple(topologies.TOPOLOGIES), default="correct")
     add("--risk", choices=("word", "token"), default="word", help="what MWER counts")
     add("--num-paths", type=int, default=16, help="paths drawn per utterance by MWER")
-    add("--estimator", choices=("nbest", "sampled"), default="nbest", help="of MWER; sampled is unbiased")
+    add("--sampler", choices=SAMPLERS, default="random", help="what picks MWER's paths")
+    add("--estimator", choices=("nbest", "sampled", "exact"), default="nbest", help="of MWER; exact draws no paths")
+    add("--max-errors", type=int, default=2, help="token errors that the exact estimator tells apart")
     add("--path-score", choices=("sum", "single"), default="sum", help="score of all alignments of a path, or its own")
     add("--acoustic-scale", type=float, default=1.0, help="MWER sees log-probs times this, normalised again")
     add("--nbest-scale", type=float, default=1.0, help="scores times this while MWER draws paths")

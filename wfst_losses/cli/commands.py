@@ -10,10 +10,13 @@ import click
 
 from wfst_losses import __version__
 from wfst_losses.cli.check_manifest_command import check_manifest_command
+from wfst_losses.cli.compare_command import compare_command
 from wfst_losses.cli.compile_command import compile_command
 from wfst_losses.cli.doctor_command import doctor_command
+from wfst_losses.cli.draw_command import draw_command
 from wfst_losses.cli.inspect_command import inspect_command
 from wfst_losses.cli.list_command import list_command
+from wfst_losses.cli.memory_command import memory_command
 from wfst_losses.cli.output import EXIT_BAD_CALL, EXIT_FAILED, EXIT_TOO_LARGE, FailedJob
 
 _PROGRAM = "wfst-losses"
@@ -35,7 +38,16 @@ class _Commands(click.Group):
     cls=_Commands,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    commands=[list_command, doctor_command, inspect_command, compile_command, check_manifest_command],
+    commands=[
+        list_command,
+        doctor_command,
+        inspect_command,
+        compile_command,
+        compare_command,
+        memory_command,
+        draw_command,
+        check_manifest_command,
+    ],
 )
 @click.version_option(__version__, prog_name=_PROGRAM)
 def commands() -> None:

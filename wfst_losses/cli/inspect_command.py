@@ -55,15 +55,11 @@ _TITLES = {
 
 
 def _file(path: Path, max_memory: int) -> dict[str, Any]:
-    from wfst_losses.graphs.files import OPENFST_TEXT, detect_format, read_graph_file
-    from wfst_losses.inspection.sizes import graph_sizes, predicted_read_bytes
-    from wfst_losses.memory_limit import MemoryLimitError
+    from wfst_losses.cli.graph_file import read_limited
+    from wfst_losses.inspection.sizes import graph_sizes
 
-    predicted = predicted_read_bytes(path, is_text=detect_format(path) == OPENFST_TEXT)
-    if predicted > max_memory:
-        raise MemoryLimitError(f"reading {path}", predicted, max_memory)
     with progress(f"Reading {path.name}"):
-        read = read_graph_file(path)
+        read = read_limited(path, max_memory)
         sizes = graph_sizes(read.graph)
     return {
         "file": str(path),

@@ -5,6 +5,7 @@ States come position by position along the target, so that arcs join neighbours.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -35,16 +36,7 @@ def compose_chains(graph: Graph, targets: Sequence[npt.NDArray[np.int64]]) -> Gr
     Raises:
         ValueError: if virtual arcs of the result form a cycle.
     """
-    order = np.lexsort((graph.output_label, graph.source))
-    index = _Index(
-        np.searchsorted(graph.source[order], np.arange(graph.num_states + 1)),
-        graph.output_label[order].astype(np.int64),
-        graph.destination[order].astype(np.int64),
-        order,
-        (graph.input_label == EPSILON)[order],
-        graph.final_score > -np.inf,
-        graph.start,
-    )
+    index = _index_of(graph)
     lengths = np.array([len(target) for target in targets], dtype=np.int64)
     tokens = np.concatenate([np.empty(0, np.int64), *targets])
     splits = np.concatenate([[0], np.cumsum(lengths)])
@@ -60,6 +52,20 @@ def compose_chains(graph: Graph, targets: Sequence[npt.NDArray[np.int64]]) -> Gr
         starts=starts.astype(np.int32),
         state_splits=state_splits,
         arc_splits=arc_splits,
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _index_of(graph: Graph) -> _Index:
+    order = np.lexsort((graph.output_label, graph.source))
+    return _Index(
+        np.searchsorted(graph.source[order], np.arange(graph.num_states + 1)),
+        graph.output_label[order].astype(np.int64),
+        graph.destination[order].astype(np.int64),
+        order,
+        (graph.input_label == EPSILON)[order],
+        graph.final_score > -np.inf,
+        graph.start,
     )
 
 

@@ -182,6 +182,33 @@ def weighted_sum(_context: Any, begin: Any, end: Any, places: Any, weights: Any,
     return lanes(begin, end, places, weights, table), generate
 
 
+@_operation
+def widened(_context: Any, value: Any) -> Any:
+    """The same numbers as float64."""
+
+    def generate(_generator: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        if value.element == types.float64:
+            return arguments[0]
+        return builder.fpext(arguments[0], _vector(Lanes(types.float64)))
+
+    return Lanes(types.float64)(value), generate
+
+
+@_operation
+def largest(_context: Any, value: Any) -> Any:
+    """The largest number of the lanes; NaN is not larger than anything."""
+
+    def generate(_generator: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        found, int32 = arguments[0], ir.IntType(32)
+        for distance in (4, 2, 1):
+            turned = [(lane + distance) % NUM_LANES for lane in range(NUM_LANES)]
+            mask = ir.Constant(ir.VectorType(int32, NUM_LANES), turned)
+            found = _larger(builder, builder.shuffle_vector(found, found, mask), found, value)
+        return builder.extract_element(found, ir.Constant(int32, 0))
+
+    return value.element(value), generate
+
+
 def _fused(builder: Any, lanes: Lanes, factor: Any, value: Any, addend: Any) -> Any:
     vector = _vector(lanes)
     name = f"llvm.fma.v{NUM_LANES}f{8 * _bytes(lanes)}"

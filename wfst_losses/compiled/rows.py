@@ -10,26 +10,33 @@ import numpy.typing as npt
 
 from wfst_losses.compiled import compiled, compiled_reduction
 from wfst_losses.compiled.floats import exponential
+from wfst_losses.compiled.lanes import NUM_LANES, larger, largest, load_from
 
 Scores = npt.NDArray[Any]
 
 
-@compiled_reduction
+@compiled
 def row_peak(row: Scores) -> float:
-    """The largest number of a row that is not empty."""
-    peak = row[0]
-    for label in range(len(row)):
-        if row[label] > peak:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)
-            peak = row[label]
-    return float(peak)
+    """The largest number of a row that is not empty and has no gaps."""
+    peak, size = row[0], len(row)
+    if size < 2 * NUM_LANES:
+        for label in range(size):
+            if row[label] > peak:  # noqa: PLR1730 (max() is compiled to calls, this to one instruction)
+                peak = row[label]
+        return float(peak)
+    # Two maxima, neither of which waits for the other; the last steps overlap.
+    even, odd = load_from(row, size - 2 * NUM_LANES), load_from(row, size - NUM_LANES)
+    for label in range(0, size - 2 * NUM_LANES, 2 * NUM_LANES):
+        even, odd = larger(load_from(row, label), even), larger(load_from(row, label + NUM_LANES), odd)
+    return float(largest(larger(even, odd)))
 
 
 @compiled_reduction
 def _sum_exp(row: Scores, peak: float) -> float:
-    total = row.dtype.type(0.0)
+    shift, total = row.dtype.type(peak), 0.0
     for label in range(len(row)):
-        total += exponential(row[label] - peak)
-    return float(total)
+        total += exponential(row[label] - shift)
+    return total
 
 
 @compiled
@@ -39,7 +46,9 @@ def row_log_sums(begin: int, end: int, scores: Scores, lengths: npt.NDArray[np.i
         for frame in range(lengths[utterance]):
             row = scores[utterance, frame]
             peak = row_peak(row)
-            log_sums[utterance, frame] = peak if peak == -np.inf else peak + math.log(_sum_exp(row, peak))
+            # With no number above -inf, a plain sum tells -inf from NaN.
+            log_sum = peak + math.log(_sum_exp(row, peak)) if peak > -np.inf else float(row.sum())
+            log_sums[utterance, frame] = log_sum
 
 
 @compiled

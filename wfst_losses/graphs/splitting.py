@@ -17,6 +17,10 @@ def split_by_label(graphs: GraphBatch) -> GraphBatch:
     each are returned as they are.
     """
     reads = graphs.input_label != EPSILON
+    label = np.empty(graphs.num_states, graphs.input_label.dtype)
+    label[graphs.destination[reads]] = graphs.input_label[reads]
+    if (label[graphs.destination[reads]] == graphs.input_label[reads]).all():
+        return graphs
     width = 2 * (int(graphs.input_label.max(initial=0)) + 1)
     is_loop = graphs.source == graphs.destination
     loops = np.unique(graphs.destination[is_loop].astype(np.int64) * width + graphs.input_label[is_loop])
@@ -24,8 +28,6 @@ def split_by_label(graphs: GraphBatch) -> GraphBatch:
     keys += np.isin(keys, loops) * (width // 2)
     entered = np.unique(keys[reads])
     copies = np.bincount(entered // width, minlength=graphs.num_states)
-    if copies.max(initial=0) <= 1:
-        return graphs
     copies = np.maximum(copies, 1)
     first = np.cumsum(copies) - copies
     destination = first[graphs.destination]

@@ -130,14 +130,14 @@ class _Sums(torch.autograd.Function):
     ) -> torch.Tensor:
         """``(G,)`` log-sums."""
         from wfst_losses.backends.native import bands, inputs, sums
-        from wfst_losses.compiled import threads
+        from wfst_losses.compiled import gradient_memory, threads
 
         emissions.require(f"the sums of {graphs.num_graphs:,} graphs", training_bytes(graphs, emissions, utterances))
         layout = bands.lay_out(graphs)
         given = inputs.Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
         frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)
         sizes = frames * num_columns * scores.requires_grad
-        occupancies = np.cumsum(sizes) - sizes, np.empty(int(sizes.sum()), given.scores.dtype)
+        occupancies = np.cumsum(sizes) - sizes, gradient_memory.uninitialised((int(sizes.sum()),), given.scores.dtype)
         totals, by_state = np.empty(graphs.num_graphs), np.zeros(graphs.num_graphs, dtype=bool)
         threads.run_in_parallel(
             lambda begin, end: sums.forward(
@@ -156,13 +156,13 @@ class _Sums(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Occupancies, less the softmax where the network gave logits."""
         from wfst_losses.backends.native import occupancy
-        from wfst_losses.compiled import threads
+        from wfst_losses.compiled import gradient_memory, threads
 
         layout, given, occupancies, utterances, totals, is_logits = ctx.kept
         (like,) = ctx.saved_tensors
         # An impossible graph has no occupancy.
         coefficients = np.where(np.isfinite(totals), gradients[0].detach().cpu().double().numpy(), 0.0)
-        gradient = np.empty_like(given.scores)
+        gradient = gradient_memory.uninitialised(given.scores.shape, given.scores.dtype)
         graph_splits = np.searchsorted(utterances, np.arange(len(given.lengths) + 1))
         threads.run_in_parallel(
             lambda begin, end: occupancy.write_gradient(

@@ -7,12 +7,14 @@ cost of offsets times states.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from topologies import EPSILON, GraphBatch
+from wfst_losses.compiled import compiled
 from wfst_losses.graphs.splitting import split_by_label
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -50,6 +52,7 @@ class Bands(NamedTuple):
         margins: ``(G,)`` the largest offset of each graph.
         labels: ``(num_states,)`` the column read on the way into each state; any of its graph's where none is.
         columns, column_splits: the distinct columns each graph reads.
+        column_of_state: ``(num_states,)`` which of its graph's columns that label is.
         by_column, column_begins: states grouped by column: those of the graph's column ``c`` are
             ``by_column[column_begins[c]:column_begins[c + 1]]``, counted from the graph's first state.
         several, several_splits: the columns of more than one state: those of graph ``g`` are
@@ -66,6 +69,7 @@ class Bands(NamedTuple):
     labels: Ints
     columns: Ints
     column_splits: Ints
+    column_of_state: Ints
     by_column: Ints
     column_begins: Ints
     several: Ints
@@ -91,10 +95,12 @@ def lay_out(graphs: GraphBatch) -> Bands:
     labels = np.repeat(_some_label(graphs, reads), num_states)
     labels[place[graphs.destination[reads]]] = graphs.input_label[reads]
     owner_of_place = np.repeat(np.arange(graphs.num_graphs), num_states)
-    by_column = np.lexsort((labels, owner_of_place))
-    is_first = np.ones(len(labels), dtype=bool)
-    is_first[1:] = (np.diff(labels[by_column]) != 0) | (np.diff(owner_of_place[by_column]) != 0)
+    keys = owner_of_place * (int(labels.max(initial=0)) + 1) + labels
+    by_column = np.argsort(keys, kind="stable")
+    is_first = np.diff(keys[by_column], prepend=-1) != 0
     column_begins = np.flatnonzero(is_first)
+    column_of_state = np.empty_like(by_column)
+    column_of_state[by_column] = np.cumsum(is_first) - 1
     several = np.flatnonzero(np.diff(np.append(column_begins, len(labels))) > 1)
     column_splits = np.searchsorted(owner_of_place[by_column[column_begins]], np.arange(graphs.num_graphs + 1))
     final = np.full(len(labels), -np.inf)
@@ -111,6 +117,7 @@ def lay_out(graphs: GraphBatch) -> Bands:
         labels=labels,
         columns=labels[by_column[column_begins]],
         column_splits=column_splits,
+        column_of_state=column_of_state - column_splits[owner_of_place],
         by_column=by_column - state_splits[owner_of_place[by_column]],
         column_begins=np.append(column_begins, len(labels)),
         several=several,
@@ -133,36 +140,69 @@ def _some_label(graphs: GraphBatch, reads: npt.NDArray[np.bool_]) -> Ints:
     return label
 
 
-def _split(scores: npt.NDArray[np.floating]) -> tuple[Floats, Ints]:
+@compiled
+def _split(scores: Floats) -> tuple[Floats, Ints]:
     """``e^scores`` as mantissas and exponents; no weight for -inf."""
-    present = scores > -np.inf
-    bits = np.where(present, scores, 0.0) / np.log(2.0)
-    exponents = np.floor(bits)
-    mantissas = np.where(present, np.exp2(bits - exponents), 0.0)
-    return mantissas, np.where(present, exponents, NO_ARC).astype(np.int64)
+    mantissas, exponents = np.zeros(len(scores)), np.full(len(scores), NO_ARC)
+    for place in range(len(scores)):
+        # Most are absent, or 1.
+        if scores[place] == 0.0:
+            mantissas[place], exponents[place] = 1.0, 0
+        elif scores[place] > -np.inf:
+            bits = scores[place] / math.log(2.0)
+            exponents[place] = math.floor(bits)
+            mantissas[place] = 2.0 ** (bits - math.floor(bits))
+    return mantissas, exponents
 
 
 def _diagonals(graphs: GraphBatch, chosen: npt.NDArray[np.bool_], num_states: Ints) -> tuple[Diagonals, Diagonals]:
     """The chosen arcs forwards and backwards."""
-    source = graphs.source[chosen].astype(np.int64)
-    destination = graphs.destination[chosen].astype(np.int64)
-    owner = graphs.graph_of_state[destination].astype(np.int64)
-    span = 2 * graphs.num_states + 1
-    diagonal, inverse = np.unique(owner * span + destination - source + graphs.num_states, return_inverse=True)
-    owner_of_diagonal, offsets = np.divmod(diagonal, span)
-    lengths = num_states[owner_of_diagonal]
+    source, destination = graphs.source[chosen].astype(np.int64), graphs.destination[chosen].astype(np.int64)
+    arc_splits = np.searchsorted(destination, graphs.state_splits)
+    splits, offsets, diagonal = _find_offsets(source, destination, arc_splits)
+    lengths = np.repeat(num_states, np.diff(splits))
     begins = np.cumsum(lengths) - lengths
-    row = begins[inverse.reshape(-1)] - graphs.state_splits[owner]
-    # Parallel arcs on one label are one weight.
-    scores = np.full((2, int(lengths.sum())), -np.inf)
-    for direction, state in enumerate((destination, source)):
-        np.logaddexp.at(scores[direction], row + state, graphs.score[chosen].astype(np.float64))
-    splits = np.searchsorted(owner_of_diagonal, np.arange(graphs.num_graphs + 1))
-    offsets = offsets - graphs.num_states
+    row = begins[diagonal] - np.repeat(graphs.state_splits[:-1], np.diff(arc_splits))
+    score, size = graphs.score[chosen].astype(np.float64), int(lengths.sum())
     return (
-        Diagonals(splits, offsets, begins, *_split(scores[0])),
-        Diagonals(splits, -offsets, begins, *_split(scores[1])),
+        Diagonals(splits, offsets, begins, *_split(_added(row + destination, score, size))),
+        Diagonals(splits, -offsets, begins, *_split(_added(row + source, score, size))),
     )
+
+
+@compiled
+def _find_offsets(source: Ints, destination: Ints, arc_splits: Ints) -> tuple[Ints, Ints, Ints]:
+    """Where each graph's diagonals begin, their offsets, ascending, and the diagonal of each arc."""
+    splits, diagonal = np.zeros(len(arc_splits), np.int64), np.empty(len(source), np.int64)
+    offsets, number, count = np.empty(16, np.int64), np.empty(0, np.int64), 0
+    for graph in range(len(arc_splits) - 1):
+        begin, end, largest = arc_splits[graph], arc_splits[graph + 1], 0
+        for arc in range(begin, end):
+            largest = max(largest, abs(destination[arc] - source[arc]))
+        if len(number) < 2 * largest + 1:
+            number = np.empty(2 * largest + 1, np.int64)
+        number[: 2 * largest + 1] = -1
+        for arc in range(begin, end):
+            number[destination[arc] - source[arc] + largest] = 0
+        for place in range(2 * largest + 1):
+            if number[place] == 0:
+                if count == len(offsets):
+                    offsets = np.append(offsets, offsets)
+                offsets[count], number[place] = place - largest, count
+                count += 1
+        for arc in range(begin, end):
+            diagonal[arc] = number[destination[arc] - source[arc] + largest]
+        splits[graph + 1] = count
+    return splits, offsets[:count].copy(), diagonal
+
+
+@compiled
+def _added(places: Ints, scores: Floats, size: int) -> Floats:
+    """Scores put into their places, -inf elsewhere; parallel arcs on one label are one weight."""
+    added = np.full(size, -np.inf)
+    for arc in range(len(places)):
+        added[places[arc]] = np.logaddexp(added[places[arc]], scores[arc])
+    return added
 
 
 def _virtual_depth(graphs: GraphBatch, virtual: npt.NDArray[np.bool_]) -> Ints:

@@ -73,7 +73,7 @@ def write_gradient(
     Graphs of utterance b are ``graph_splits[b]..graph_splits[b + 1] - 1``; the softmax is there for logits only.
     ``occupancies`` are where each graph's ``(frames, columns)`` block begins, and the blocks.
     """
-    begins, blocks = occupancies
+    (begins, blocks), columns = occupancies, bands.columns
     for utterance in range(begin, end):
         total = 0.0
         for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
@@ -88,10 +88,11 @@ def write_gradient(
                 continue
             for graph in range(graph_splits[utterance], graph_splits[utterance + 1]):
                 if coefficients[graph] != 0.0:
-                    first, last = bands.column_splits[graph], bands.column_splits[graph + 1]
-                    place = begins[graph] + frame * (last - first)
-                    for column in range(last - first):
-                        row[bands.columns[first + column]] += coefficients[graph] * blocks[place + column]
+                    first, coefficient = np.uint64(bands.column_splits[graph]), gradient.dtype.type(coefficients[graph])
+                    num_columns = np.uint64(bands.column_splits[graph + 1]) - first
+                    place = np.uint64(begins[graph]) + np.uint64(frame) * num_columns
+                    for column in range(num_columns):
+                        row[np.uint64(columns[first + column])] += coefficient * blocks[place + column]
 
 
 @compiled

@@ -13,6 +13,7 @@ from wfst_losses.backends.memory import shared_bytes
 from wfst_losses.backends.native import shared
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.backends.native.occupancy import write_shared_gradient
+from wfst_losses.compiled import gradient_memory
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
@@ -71,7 +72,7 @@ class _SharedSums(torch.autograd.Function):
         coefficients = np.where(np.isfinite(results.totals), gradients[0].detach().cpu().double().numpy(), 0.0)
         gradient = None
         if ctx.needs_input_grad[0]:
-            values = np.empty_like(given.scores)
+            values = gradient_memory.uninitialised(given.scores.shape, given.scores.dtype)
             run_in_parallel(
                 lambda begin, end: write_shared_gradient(
                     begin, end, given, results.occupancies, coefficients, is_logits, values

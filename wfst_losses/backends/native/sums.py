@@ -13,7 +13,7 @@ from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.compiled import compiled
 
 _block_sums_apply, _block_sums, _state_sums = block_sums.applies, block_sums.sums, state_sums.sums
-_room_for = block_sums.room_for
+_room_for, _LONG, _SHORT = block_sums.room_for, block_sums.LONG_BLOCK, block_sums.SHORT_BLOCK
 
 
 @compiled
@@ -40,7 +40,9 @@ def forward(
         block = blocks[begins[graph] : begins[graph] + size].reshape((-1, num_columns))
         total = np.nan
         if _block_sums_apply(bands, graph):
-            total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, room, block)
+            total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, _LONG, room, block)
+            if math.isnan(total):
+                total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, _SHORT, room, block)
         by_state[graph] = math.isnan(total)
         if by_state[graph]:
             total = _state_sums(bands, graph, inputs, utterances[graph], needs_occupancy, block)
