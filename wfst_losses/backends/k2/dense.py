@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.backends.k2 import k2
+from wfst_losses.validation import shown
 
 if TYPE_CHECKING:
     from k2 import DenseFsaVec, Fsa
@@ -21,7 +22,7 @@ def read_dense(dense_fsa_vec: DenseFsaVec) -> tuple[torch.Tensor, npt.NDArray[np
         ValueError: if it is no k2.DenseFsaVec.
     """
     if not isinstance(dense_fsa_vec, k2.DenseFsaVec):
-        raise ValueError(f"dense_fsa_vec is a {type(dense_fsa_vec).__name__}, expected a k2.DenseFsaVec")
+        raise ValueError(f"dense_fsa_vec is {shown(dense_fsa_vec)}, expected a k2.DenseFsaVec")
     lengths = dense_fsa_vec.duration.cpu().numpy().astype(np.int64)
     # Each utterance has one more row, for the final arcs, and one more column, for their label -1.
     first = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
