@@ -40,6 +40,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("from_logits", False),
         ("check_normalised", True),
         ("nonfinite", "raise"),
+        ("max_memory", None),
     ],
     "mmi_loss": [
         ("log_probs", REQUIRED),
@@ -60,6 +61,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("blank", 0),
         ("from_logits", False),
         ("nonfinite", "raise"),
+        ("max_memory", None),
     ],
     "mwer_loss": [
         ("log_probs", REQUIRED),
@@ -87,6 +89,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("from_logits", False),
         ("check_normalised", True),
         ("nonfinite", "raise"),
+        ("max_memory", None),
     ],
     "lattice_mwer_loss": [
         ("lattice", REQUIRED),
