@@ -23,7 +23,7 @@ from wfst_losses.losses.smoothed_max_pooling.windows import (
     cut_windows,
     read_integers,
 )
-from wfst_losses.validation import Lengths, check_count
+from wfst_losses.validation import Lengths, check_count, shown
 
 
 def smoothed_max_pooling_loss(
@@ -130,7 +130,7 @@ def _read_call(
     num_utterances, num_frames, num_labels = scores.shape
     lengths = check_frames(columns["input_lengths"], num_utterances, num_frames)
     cut = _check_windows(columns["windows"], columns["labels"], lengths, num_labels)
-    background = None if outside == "complement" else _check_outside(outside, num_labels)
+    background = None if isinstance(outside, str) and outside == "complement" else _check_outside(outside, num_labels)
     if logits is None:
         read = read_posteriors(name, scores, lengths, nonfinite)
     elif background is None:
