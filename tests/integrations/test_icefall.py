@@ -225,7 +225,7 @@ def test_bad_compilers() -> None:
         icefall.mwer_loss((output(), SEGMENTS), LexiconGraphCompiler(lexicon()), texts=TEXTS)
     with pytest.raises(ValueError, match="oov is '<OOV>', expected a word of the lexicon"):
         LexiconGraphCompiler(lexicon(), oov="<OOV>")
-    with pytest.raises(ValueError, match="expected a name or a topology for 5 labels"):
+    with pytest.raises(ValueError, match="topology has 4 labels but num_labels is 5"):
         TokenGraphCompiler(spell, 5, topologies.build("compact", 4))
 
 

@@ -100,7 +100,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("encoder", {"part_lengths": [2, 0]}, "expected integers in a rectangular array"),
     ("encoder", {"parts": [[1]] * 3, "part_lengths": [1, 0, 2]}, "part_lengths[2] is 2 (utterance 2), expected 0..1"),
     ("encoder", {"parts": [[1], [2]]}, "parts has shape (2, 1), expected (3, N) or (3, M, N)"),
-    ("encoder", {"background": 4}, "blank is 4 but there are 4 labels"),
+    ("encoder", {"background": 4}, "background is 4 but there are 4 labels"),
     ("encoder", {"log_probs": LOGITS.softmax(2)}, "these look like probabilities: pass log_probs.log()"),
     ("encoder", {"log_probs": LOGITS}, "these look like logits: pass from_logits=True"),
 ]

@@ -7,6 +7,7 @@ number for each; what is here keeps the mean over all utterances of all ranks, h
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 from typing import Any
 
@@ -74,6 +75,8 @@ class Processes:
     def end(self) -> None:
         """Leave the others in order."""
         if self.world_size > 1:
+            # DDP's wrapper holds on to the group: left to the interpreter's end, its threads would abort the process.
+            gc.collect()
             dist.barrier()
             dist.destroy_process_group()
 
