@@ -65,3 +65,8 @@ def test_what_looks_hopeless_may_be_all_that_is_left(topology: str, gap: float) 
     wanted, wanted_gradient, _ = value_and_gradient("reference", logits, targets, topology)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(gradient, wanted_gradient, rtol=0, atol=1e-10)
+    # Without a gradient there is no second pass that would notice what is missing.
+    with torch.no_grad():
+        lengths = [num_frames] * 2
+        value = ctc_loss(logits, targets.tolist(), lengths, topology=topology, backend="native", from_logits=True)
+    torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-10)
