@@ -27,21 +27,22 @@ from rich.table import Table
 
 import topologies
 
-# In full, what docs/digits.md found out: recordings varied one by one, a small model that sees whole words, random paths.
+# In full, what docs/digits.md found out: recordings that vary one by one, a small model that sees whole words, random
+# paths.
+VARIED = ["--max-recording-speed-change", "0.12", "--max-equaliser-db", "20"]
+SMALL = ["--channels", "32", "--num-blocks", "4", "--kernel-size", "11", "--dropout", "0"]
+DRAWN = ["--estimator", "sampled", "--path-score", "single", "--num-paths", "64"]
 PREPARE = {
-    "full": ["--train-draws", "16", "--dev-draws", "4", "--test-draws", "12", "--held-out-draws", "6"]
-    + ["--max-recording-speed-change", "0.12", "--max-equaliser-db", "20"],
+    "full": ["--train-draws", "16", "--dev-draws", "4", "--test-draws", "12", "--held-out-draws", "6", *VARIED],
     "quick": ["--train-draws", "4", "--dev-draws", "2", "--test-draws", "4", "--held-out-draws", "2"],
 }
 CTC = {
-    "full": ["--num-epochs", "40", "--num-train-parts", "4", "--schedule", "linear", "--lr", "5e-3", "--patience", "40"]
-    + ["--channels", "32", "--num-blocks", "4", "--kernel-size", "11", "--dropout", "0"],
-    "quick": ["--num-epochs", "6", "--num-train-parts", "1", "--schedule", "linear", "--lr", "3e-3"],
+    "full": ["--num-epochs", "40", "--num-train-parts", "4", "--lr", "5e-3", "--patience", "40", *SMALL],
+    "quick": ["--num-epochs", "6", "--num-train-parts", "1", "--lr", "3e-3"],
 }
 MWER = {
-    "full": ["--num-epochs", "20", "--num-train-parts", "4", "--schedule", "linear", "--lr", "3e-3", "--patience", "20"]
-    + ["--estimator", "sampled", "--path-score", "single", "--num-paths", "64"],
-    "quick": ["--num-epochs", "2", "--num-train-parts", "1", "--schedule", "linear", "--lr", "5e-4"],
+    "full": ["--num-epochs", "20", "--num-train-parts", "4", "--lr", "3e-3", "--patience", "20", *DRAWN],
+    "quick": ["--num-epochs", "2", "--num-train-parts", "1", "--lr", "5e-4"],
 }
 
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     size = "quick" if args.quick else "full"
     data_dir, console = args.output_dir / "data", Console()
-    common = ["--data-dir", str(data_dir), "--topology", args.topology]
+    common = ["--data-dir", str(data_dir), "--topology", args.topology, "--schedule", "linear"]
 
     console.rule("1/4 prepare")
     corpus = ["--corpus-dir", str(args.corpus_dir)] if args.corpus_dir else []
