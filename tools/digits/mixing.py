@@ -98,7 +98,7 @@ def at_speed(speech: np.ndarray, speed: float) -> np.ndarray:
 
 
 def perturb_speed(speech: np.ndarray, factor: float) -> np.ndarray:
-    """Play a string at one of the usual three speeds with lhotse's resampler, padded to whole frames."""
+    """Play a string faster or slower with lhotse's resampler, padded to whole frames."""
     if factor == 1:
         return speech
     played = Speed(factor)(speech[None], SAMPLING_RATE)[0]
