@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
+
+from wfst_losses.memory_formulas import Work, peak_bytes
 
 
 def check_max_memory(max_memory: object) -> int:
@@ -48,3 +51,31 @@ class MemoryLimitError(MemoryError):
             f"{self.what} would take {self.predicted_bytes:,} bytes ({self.predicted_bytes / 2**30:,.1f} GiB) of "
             f"memory, the limit is {self.limit_bytes:,} bytes ({self.limit_bytes / 2**30:,.1f} GiB)"
         )
+
+
+class MemoryBudget:
+    """What one call may take, and what those of its parts that have begun have taken."""
+
+    def __init__(self, limit_bytes: int = 2**63 - 1) -> None:
+        self.limit_bytes = limit_bytes
+        self.parts: list[Work] = []
+
+    def check(self, what: str, parts: Iterable[Work]) -> None:
+        """Refuse parts that, with what earlier ones keep, would take the call above the limit at any moment.
+
+        Raises:
+            MemoryLimitError: with the peak of the whole call as far as it is known.
+        """
+        predicted = peak_bytes([*self.parts, *parts])
+        if predicted > self.limit_bytes:
+            beside = ", with what the call keeps beside them," if self.parts else ""
+            raise MemoryLimitError(what + beside, predicted, self.limit_bytes)
+
+    def take(self, what: str, part: Work) -> None:
+        """Begin a part.
+
+        Raises:
+            MemoryLimitError: as `check`.
+        """
+        self.check(what, [part])
+        self.parts.append(part)

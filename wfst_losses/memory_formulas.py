@@ -1,0 +1,173 @@
+"""What sums, draws and searches take, from sizes alone: the one place that knows how large their arrays are.
+
+Backends give the sizes of the graphs they are about to run, `wfst_losses.inspection` those of closed forms. What is
+counted is what each engine allocates, written out; nothing is a fit but the bytes per state, arc or path of small
+arrays, which are sums of such columns. The network's output itself is not part of any figure here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+SHARED_ARC_BYTES = 48
+"""Per arc of the native denominator, kept between calls: the graph's columns, and both directions of its layout."""
+_SHARED_WEIGHT_BYTES = 16
+"""Per arc of it for a moment: its score, and its weight in both directions."""
+_TRAINING_STATE_BYTES = 240
+"""Per padded state of a training graph: about four diagonals of weights both ways, five columns, and its arcs."""
+_PADDED_TO, _BLOCK_FRAMES, _LANES = 16, 12, 8
+_REFERENCE_ARC_BYTES = 64
+"""Per arc of the reference backend: eight columns."""
+_K2_LATTICE_ARC_BYTES = 120
+"""Per arc of a k2 lattice: its columns and scores, forward and backward sums and what they index, and autograd's."""
+_PATH_BYTES = 250
+"""Per path, whatever its length: its sequence as an array of its own, and its place in lists."""
+
+
+class Work(NamedTuple):
+    """Bytes that one part of a call takes.
+
+    Attributes:
+        room: while it runs.
+        held: until the call returns: paths, copies of scores.
+        kept: until its gradient has been computed.
+        gradient: what its backward pass leaves.
+        gradient_room: beside it, while that runs.
+    """
+
+    room: int = 0
+    held: int = 0
+    kept: int = 0
+    gradient: int = 0
+    gradient_room: int = 0
+
+
+def peak_bytes(parts: Iterable[Work]) -> int:
+    """The most that the parts of a call take at any moment: one after the other, then backwards in reverse."""
+    parts = list(parts)
+    taken = most = 0
+    for part in parts:
+        taken += part.held + part.kept
+        most = max(most, taken + part.room)
+    kept, waiting = sum(part.kept for part in parts), 0
+    for part in reversed(parts):
+        most = max(most, kept + waiting + part.gradient + part.gradient_room)
+        # The gradients of two parts are added up before a third comes.
+        waiting = max(waiting, part.gradient)
+    return most
+
+
+def training_work(
+    num_frames: Ints, num_states: Ints, num_columns: Ints, *, item_bytes: int, num_threads: int, gradient_bytes: int
+) -> Work:
+    """The native sums of a graph per utterance: occupancies that are kept, and on each thread room for one graph.
+
+    Args:
+        num_frames, num_states, num_columns: per graph; columns are the labels it reads.
+        item_bytes: of a score.
+        num_threads: that may run.
+        gradient_bytes: of the emissions' gradient, 0 where there will be none.
+    """
+    states = -(-num_states // _PADDED_TO) * _PADDED_TO
+    occupancies = int((num_frames * num_columns).sum()) * item_bytes if gradient_bytes else 0
+    stride, frames_kept = states + 4, num_frames + 3 if gradient_bytes else 4
+    rooms = item_bytes * num_frames * states + 8 * (frames_kept + num_frames // _BLOCK_FRAMES + 2) * stride
+    return Work(
+        room=_largest(rooms, num_threads),
+        kept=occupancies + _TRAINING_STATE_BYTES * int(states.sum()),
+        gradient=gradient_bytes,
+    )
+
+
+def shared_work(
+    *, num_frames: int, num_utterances: int, num_labels: int, num_states: int, num_reading: int, num_arcs: int,
+    is_low_memory: bool, num_threads: int, gradient_bytes: int, output_bytes: int, arcs_with_gradient: int = 0,
+    item_bytes: int = 4,
+) -> Work:  # fmt: skip
+    """The native sums of a shared graph: eight utterances side by side on each thread, and all occupancies.
+
+    Args:
+        num_frames: of the longest of ``num_utterances``.
+        num_labels: V.
+        num_states, num_reading, num_arcs: of the graph as laid out; states reading are those entered by a label.
+        is_low_memory: arrivals of a block of frames are kept, and checkpoints, in place of those of all frames.
+        num_threads: that may run.
+        gradient_bytes: of the emissions' gradient, 0 where there will be none.
+        output_bytes: of the emissions.
+        arcs_with_gradient: arcs and states whose scores want a gradient.
+        item_bytes: of a sum; a batch for which float32 does not suffice runs again in float64.
+    """
+    block = max(1, math.isqrt(max(0, num_frames - 1)) + 1) if is_low_memory else max(1, num_frames)
+    num_blocks = max(1, -(-num_frames // block))
+    rows = block * num_reading * bool(gradient_bytes) + (2 + num_blocks) * num_states + 2 * num_labels + num_frames
+    tiles = min(num_threads, -(-num_utterances // _LANES))
+    return Work(
+        room=_SHARED_WEIGHT_BYTES * num_arcs + tiles * rows * _LANES * item_bytes,
+        kept=output_bytes * bool(gradient_bytes) + 8 * num_utterances * arcs_with_gradient,
+        gradient=gradient_bytes,
+    )
+
+
+def reference_work(
+    *, num_frames: int, num_states: int, num_arcs: int, num_virtual: int, output_bytes: int, needs_gradient: bool
+) -> Work:
+    """The definition in torch: autograd keeps a number per arc and frame, gradients are float64 on the way.
+
+    Args:
+        num_frames: of the longest utterance.
+        num_states, num_arcs, num_virtual: of all graphs together; virtual arcs are part of the arcs.
+        output_bytes: of the emissions.
+        needs_gradient: whether there will be one.
+    """
+    per_state = 60 if num_virtual else 10
+    per_frame = 8 * (num_arcs - num_virtual) + 24 * num_virtual + per_state * num_states
+    columns = _REFERENCE_ARC_BYTES * num_arcs
+    if not needs_gradient:
+        return Work(room=columns + 2 * per_frame + 3 * output_bytes)
+    # Backward, two gradients in float64 and one in float32, and in older torch a third.
+    return Work(
+        room=3 * output_bytes,
+        kept=columns + num_frames * per_frame,
+        gradient=output_bytes,
+        gradient_room=5 * output_bytes,
+    )
+
+
+def k2_work(num_lattice_arcs: int, output_bytes: int) -> Work:
+    """An upper bound of k2's sums from that of the arcs of its lattices: they, its copy of the scores, gradients."""
+    kept = _K2_LATTICE_ARC_BYTES * num_lattice_arcs + output_bytes
+    return Work(kept=kept, gradient=output_bytes, gradient_room=output_bytes)
+
+
+def k2_training_arcs(num_frames: Ints, num_tokens: Ints, num_arcs: Ints) -> int:
+    """At most so many arcs have the lattices of targets: each is on a path in as many frames as there are to spare."""
+    return int(((np.maximum(num_frames - num_tokens, 0) + 1) * num_arcs).sum())
+
+
+def path_work(num_paths: int, num_frames: int, most_tokens: int) -> Work:
+    """Paths as they are found, and as they are handed on and made distinct.
+
+    Args:
+        num_paths: of all utterances.
+        num_frames: of the longest.
+        most_tokens: that a path of so many frames may write.
+    """
+    # Labels, tokens and their frames in 32 bits, and copies of them; then labels in 64 bits, twice.
+    return Work(room=num_paths * (4 * num_frames + 8 * most_tokens), held=num_paths * (_PATH_BYTES + 16 * num_frames))
+
+
+def frame_states_room(num_frames: Ints, num_states: Ints, bytes_each: int, num_threads: int) -> int:
+    """Something of each state at each frame, on each thread."""
+    return _largest(bytes_each * (num_frames + 1) * num_states, num_threads)
+
+
+def _largest(rooms: Ints, num_threads: int) -> int:
+    """On each thread one at a time: at worst the largest meet."""
+    return int(np.sort(rooms)[max(0, len(rooms) - num_threads) :].sum())
