@@ -30,6 +30,11 @@ _K2_LATTICE_ARC_BYTES = 120
 _PATH_BYTES = 250
 """Per path, whatever its length: its sequence as an array of its own, and its place in lists."""
 
+_TAP_BYTES = 110
+"""Per frame of a window: where it is, its score and the steps from there to the maximum, mostly in float64."""
+_BACKGROUND_FRAME_BYTES = 60
+"""Per frame where one label is the background: its column in float64 and what is computed from it."""
+
 
 class Work(NamedTuple):
     """Bytes that one part of a call takes.
@@ -161,6 +166,43 @@ def path_work(num_paths: int, num_frames: int, most_tokens: int) -> Work:
     """
     # Labels, tokens and their frames in 32 bits, and copies of them; then labels in 64 bits, twice.
     return Work(room=num_paths * (4 * num_frames + 8 * most_tokens), held=num_paths * (_PATH_BYTES + 16 * num_frames))
+
+
+def path_score_work(
+    num_paths: int, num_frames: int, *, item_bytes: int, output_bytes: int, is_logits: bool, needs_gradient: bool
+) -> Work:
+    """The scores of single paths by torch: read from a copy of the scores, with a step of autograd per operation."""
+    steps = num_paths * num_frames
+    return Work(
+        room=steps * (1 + 2 * item_bytes) + output_bytes * is_logits,
+        held=output_bytes,
+        kept=steps * 9 * needs_gradient,
+        gradient=output_bytes * needs_gradient,
+        # Of the copy, and of the zero that attaches the loss to the scores.
+        gradient_room=2 * (output_bytes + item_bytes * steps) * needs_gradient,
+    )
+
+
+def pooling_work(
+    *, num_scores: int, num_frames: int, num_taps: int, item_bytes: int, is_background: bool, needs_gradient: bool
+) -> Work:
+    """Smoothed max pooling: the outside terms of all scores, or of the background's column, and the windows' frames.
+
+    Args:
+        num_scores, num_frames: of the batch, ``B T K`` and ``B T``.
+        num_taps: frames under all windows and the filter's reach beside them, each window as long as the longest.
+        item_bytes: of a score; half precision is computed with in float32, an eighth at a time.
+        is_background: whether outside terms are those of one label.
+        needs_gradient: whether there will be one.
+    """
+    output, pieces = num_scores * item_bytes, num_scores * (item_bytes == 2)
+    columns = num_frames * _BACKGROUND_FRAME_BYTES if is_background else 0
+    return Work(
+        room=max(output + pieces, columns + _TAP_BYTES * num_taps),
+        kept=8 * num_frames * is_background,
+        gradient=output * needs_gradient,
+        gradient_room=(pieces + columns) * needs_gradient,
+    )
 
 
 def frame_states_room(num_frames: Ints, num_states: Ints, bytes_each: int, num_threads: int) -> int:

@@ -51,14 +51,35 @@ def shared_work(graph: GraphBatch, emissions: Emissions, *, is_low_memory: bool,
     return work._replace(kept=work.kept + memory_formulas.SHARED_ARC_BYTES * graph.num_arcs)
 
 
-def sampling_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> Work:
+def sampling_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> Work:
     """The native draws: the paths, and on each thread the sums of one utterance."""
     return _paths_over(graphs, emissions, utterances, num_paths, bytes_each=16)
 
 
-def best_paths_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
+def best_paths_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
     """The native best paths: the way back from each state at each frame, on each thread."""
     return _paths_over(graphs, emissions, utterances, 1, bytes_each=4)
+
+
+def masked_paths_work(
+    graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_masks: int, lanes: int, bytes_each: int
+) -> Work:
+    """The native best paths under masks, several of them side by side on each thread."""
+    found = _paths_over(graphs, emissions, utterances, num_masks, lanes * bytes_each)
+    # The masks themselves, and padded to whole lanes.
+    return found._replace(room=found.room + 2 * len(utterances) * num_masks * emissions.scores.shape[1])
+
+
+def path_score_work(num_paths: int, num_frames: int, emissions: Emissions) -> Work:
+    """The scores of single paths, gathered by torch."""
+    return memory_formulas.path_score_work(
+        num_paths,
+        num_frames,
+        item_bytes=emissions.scores.element_size(),
+        output_bytes=emissions.num_bytes,
+        is_logits=emissions.is_logits,
+        needs_gradient=emissions.scores.requires_grad and torch.is_grad_enabled(),
+    )
 
 
 def _paths_over(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int, bytes_each: int) -> Work:
