@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.memory_formulas import Work
-from wfst_losses.memory_limit import MemoryBudget, check_max_memory
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, check_scores
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -103,7 +103,7 @@ def read_emissions(
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
     """
     check_nonfinite(nonfinite)
-    most_bytes = check_max_memory(max_memory)
+    budget = MemoryBudget.of(max_memory)
     check_flag("from_logits", from_logits)
     check_flag("check_normalised", check_normalised)
     from_logits = bool(from_logits)  # numpy's own kind of bool is no operand for torch
@@ -133,7 +133,7 @@ def read_emissions(
         if off.any():
             _refuse_unnormalised(scores, off, log_sums)
     shift = log_sums if from_logits else np.zeros_like(log_sums)
-    return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, MemoryBudget(most_bytes))
+    return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, budget)
 
 
 def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:

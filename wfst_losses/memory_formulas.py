@@ -57,16 +57,20 @@ class Work(NamedTuple):
 def peak_bytes(parts: Iterable[Work]) -> int:
     """The most that the parts of a call take at any moment: one after the other, then backwards in reverse."""
     parts = list(parts)
-    taken = most = 0
-    for part in parts:
-        taken += part.held + part.kept
-        most = max(most, taken + part.room)
+    most = 0
+    for number, part in enumerate(parts):
+        most = max(most, standing_bytes(parts[: number + 1]) + part.room)
     kept, waiting = sum(part.kept for part in parts), 0
     for part in reversed(parts):
         most = max(most, kept + waiting + part.gradient + part.gradient_room)
         # The gradients of two parts are added up before a third comes.
         waiting = max(waiting, part.gradient)
     return most
+
+
+def standing_bytes(parts: Iterable[Work]) -> int:
+    """What is there while the part after these runs."""
+    return sum(part.held + part.kept for part in parts)
 
 
 def training_work(
@@ -180,6 +184,33 @@ def path_score_work(
         gradient=output_bytes * needs_gradient,
         # Of the copy, and of the zero that attaches the loss to the scores.
         gradient_room=2 * (output_bytes + item_bytes * steps) * needs_gradient,
+    )
+
+
+def lattice_room(num_arcs: Ints, num_states: Ints, num_threads: int) -> int:
+    """A copy of a lattice's scores, and on each thread the columns of one utterance and its sums.
+
+    Args:
+        num_arcs, num_states: per utterance.
+        num_threads: that may run.
+    """
+    return 8 * int(num_arcs.sum()) + _largest(40 * num_arcs + 32 * num_states, num_threads)
+
+
+def tree_sums_work(num_arcs: Ints, num_states: Ints, num_nodes: Ints, num_pairs: Ints, num_threads: int) -> Work:
+    """The sums of a lattice's sequences: columns, prefix trees and composed states are kept for the gradient.
+
+    Args:
+        num_arcs, num_states, num_nodes, num_pairs: per utterance; nodes of the trees, pairs of a state and a node.
+        num_threads: that may run.
+    """
+    arcs, states, nodes, pairs = (int(counts.sum()) for counts in (num_arcs, num_states, num_nodes, num_pairs))
+    return Work(
+        # While pairs become more, there is room for twice as many and what was there before.
+        room=_largest(60 * num_pairs + 16 * num_arcs + 64 * num_nodes, num_threads),
+        kept=40 * arcs + 16 * states + 56 * nodes + 20 * pairs,
+        gradient=8 * arcs,
+        gradient_room=8 * arcs + _largest(8 * num_pairs + 16 * num_arcs + 24 * num_nodes, num_threads),
     )
 
 

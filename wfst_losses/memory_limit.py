@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Iterable
 
-from wfst_losses.memory_formulas import Work, peak_bytes
+from wfst_losses.memory_formulas import Work, peak_bytes, standing_bytes
+
+_NO_LIMIT = 2**63 - 1
 
 
 def check_max_memory(max_memory: object) -> int:
@@ -28,7 +31,7 @@ def machine_bytes() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
-        return 2**63 - 1
+        return _NO_LIMIT
 
 
 class MemoryLimitError(MemoryError):
@@ -54,11 +57,26 @@ class MemoryLimitError(MemoryError):
 
 
 class MemoryBudget:
-    """What one call may take, and what those of its parts that have begun have taken."""
+    """What one call may take, and what those of its parts that have begun have taken.
 
-    def __init__(self, limit_bytes: int = 2**63 - 1) -> None:
-        self.limit_bytes = limit_bytes
+    Attributes:
+        limit_bytes: the most.
+        is_given: whether the caller set it: bounds that may lie far above the truth are held against such a limit only.
+        parts: of the call, in order.
+    """
+
+    def __init__(self, limit_bytes: int = _NO_LIMIT, *, is_given: bool = False) -> None:
+        self.limit_bytes, self.is_given = limit_bytes, is_given
         self.parts: list[Work] = []
+
+    @classmethod
+    def of(cls, max_memory: object) -> MemoryBudget:
+        """That of a call's argument.
+
+        Raises:
+            ValueError: as `check_max_memory`.
+        """
+        return cls(check_max_memory(max_memory), is_given=max_memory is not None)
 
     def check(self, what: str, parts: Iterable[Work]) -> None:
         """Refuse parts that, with what earlier ones keep, would take the call above the limit at any moment.
@@ -79,3 +97,33 @@ class MemoryBudget:
         """
         self.check(what, [part])
         self.parts.append(part)
+
+    def share(self, what: str, begun: Work, num_threads: int) -> Share:
+        """What each of several threads may take for a search that grows as it goes, beside what it begins with."""
+        left = self.limit_bytes - standing_bytes([*self.parts, begun]) - begun.room
+        return Share(self, what, begun, num_threads, max(0, left) // max(1, num_threads))
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One thread's part of a `MemoryBudget`.
+
+    Attributes:
+        most_bytes: that it may take.
+    """
+
+    budget: MemoryBudget
+    what: str
+    begun: Work
+    num_threads: int
+    most_bytes: int
+
+    def check(self, wanted_bytes: int) -> None:
+        """Refuse to grow to so many bytes; at worst the other threads' searches are as large.
+
+        Raises:
+            MemoryLimitError: with the peak that this would bring.
+        """
+        if wanted_bytes > self.most_bytes:
+            room = self.begun.room + self.num_threads * wanted_bytes
+            self.budget.check(self.what, [self.begun._replace(room=room)])

@@ -15,6 +15,8 @@ from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.lattices.sequence_scores import PathScores, SequenceScores
 from wfst_losses.lattices.utterance import Utterance
+from wfst_losses.memory_formulas import Work, lattice_room, path_work
+from wfst_losses.memory_limit import MemoryBudget, Share
 from wfst_losses.validation import TokenSequence
 
 _MAX_ENUMERATED = 1_000_000
@@ -33,6 +35,7 @@ class ArcLattice(AbstractLattice):
         arc_scores: ``(A,)`` nats, any device, with autograd history.
         state_splits: ``(B + 1,)`` int64.
         labels: ``(A,)`` what arcs read, blank 0, -1 for nothing; used to mask whole tokens.
+        budget: what may be taken, and has been.
     """
 
     source: IntColumn
@@ -42,6 +45,7 @@ class ArcLattice(AbstractLattice):
     arc_scores: torch.Tensor
     state_splits: IntColumn
     labels: npt.NDArray[np.integer[Any]] | None = None
+    budget: MemoryBudget = dataclasses.field(default_factory=MemoryBudget)
 
     def __post_init__(self) -> None:
         if np.any(self.source >= self.destination) or np.any(np.diff(self.source) < 0):
@@ -79,6 +83,7 @@ class ArcLattice(AbstractLattice):
         values = scale * self.values()
         # Empty utterances take seeds too: they make no difference to the others.
         seeds = torch.randint(0, 2**62, (self.num_utterances, num_paths), generator=generator).numpy()
+        self.budget.take(f"{num_paths:,} paths of each of {self.num_utterances:,} lattices", self._work(num_paths))
         longest = sampling.longest_path(self.source, self.destination, self.num_states)
         steps = np.full((self.num_utterances, num_paths, longest), -1, dtype=np.int64)
         is_possible = np.zeros(self.num_utterances, dtype=bool)
@@ -103,20 +108,43 @@ class ArcLattice(AbstractLattice):
             for index in range(begin, end):
                 work(index)
 
-        run_in_parallel(over, np.diff(np.searchsorted(self.source, self.state_splits)))
+        run_in_parallel(over, self.sizes()[0])
 
     def best_sequences(self, num_paths: int) -> Paths:
         """Exact; an empty utterance gets none."""
         from wfst_losses.lattices import best_sequences
 
-        values = self.values()
+        share, values = self._share(num_paths), self.values()
         found: list[best_sequences.Found | None] = [None] * self.num_utterances
 
         def rank(index: int) -> None:
-            found[index] = best_sequences.best(self.utterance(index), values, num_paths)
+            found[index] = best_sequences.best(self.utterance(index), values, num_paths, share)
 
         self._in_parallel(rank)
+        self.budget.take(share.what, share.begun)
         return best_sequences.ranked_paths(found)
+
+    def _share(self, num_paths: int) -> Share:
+        """What each thread may take to search for so many sequences."""
+        what, begun = f"the {num_paths:,} best sequences", self._work(num_paths)
+        self.budget.check(what, [begun])
+        return self.budget.share(what, begun, min(torch.get_num_threads(), self.num_utterances))
+
+    def _work(self, num_paths: int) -> Work:
+        """So many paths of each utterance, and sums over its arcs on each thread."""
+        from wfst_losses.lattices import sampling
+
+        num_arcs, num_states = self.sizes()
+        longest = sampling.longest_path(self.source, self.destination, self.num_states)
+        # Arcs come as 64-bit numbers, four times over: as found, shifted, counted by what they write, and distinct.
+        steps = num_paths * self.num_utterances * longest
+        found = path_work(num_paths * self.num_utterances, longest, 0)
+        room = lattice_room(num_arcs, num_states, torch.get_num_threads())
+        return found._replace(room=room + 20 * steps)
+
+    def sizes(self) -> tuple[IntColumn, IntColumn]:
+        """``(B,)`` arcs and states of each utterance."""
+        return np.diff(np.searchsorted(self.source, self.state_splits)), np.diff(self.state_splits)
 
     def best_segments(self) -> Segments:
         """Cut where an arc writes a token or reads another label; without labels, every arc is a segment."""
@@ -130,13 +158,13 @@ class ArcLattice(AbstractLattice):
         """One search per mask."""
         from wfst_losses.lattices import best_sequences
 
-        values, found = self.values().copy(), []
+        share, values, found = self._share(max(1, masks.shape[1])), self.values().copy(), []
         for row, utterance in enumerate(paths.utterances.tolist()):
             part = self.utterance(utterance)
             for mask in masks[row]:
                 hidden = paths.steps[row][mask & (paths.steps[row] >= 0)]
                 values[hidden], kept = -np.inf, values[hidden]
-                found.append(best_sequences.best(part, values, 1))
+                found.append(best_sequences.best(part, values, 1, share))
                 values[hidden] = kept
         return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 

@@ -12,6 +12,7 @@ import torch
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.lattices.prefix_tree import PrefixTree
 from wfst_losses.lattices.utterance import Utterance
+from wfst_losses.memory_formulas import Work, tree_sums_work
 from wfst_losses.validation import TokenSequence
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class SequenceScores(torch.autograd.Function):
                 rows = np.flatnonzero(utterances == utterance)
                 tree = PrefixTree.of([sequences[row] for row in rows.tolist()])
                 ctx.parts.append((rows, _Composition(part, tree, values[part.arcs])))
+
+        if lattice.budget.is_given:
+            lattice.budget.take("the sums of sequences", _most_work(ctx.parts))
 
         def add_up(begin: int, end: int) -> None:
             for rows, composition in ctx.parts[begin:end]:
@@ -91,6 +95,24 @@ def _in_parallel(work: Any, parts: list[tuple[IntColumn, _Composition]]) -> None
     from wfst_losses.compiled.threads import run_in_parallel
 
     run_in_parallel(work, np.array([len(composition.part.source) for _, composition in parts], dtype=np.int64))
+
+
+def _most_work(parts: list[tuple[IntColumn, _Composition]]) -> Work:
+    """An upper bound: a state meets the prefixes of as many tokens as its shortest to its longest paths write."""
+    from wfst_losses.lattices import pairs
+
+    trees = [(composition.part, composition.tree[0]) for _, composition in parts]
+    met = [
+        pairs.most_pairs(part.source, part.destination, part.token_splits, part.num_states, parent)
+        for part, parent in trees
+    ]
+    return tree_sums_work(
+        np.array([len(part.source) for part, _ in trees]),
+        np.array([part.num_states for part, _ in trees]),
+        np.array([len(parent) for _, parent in trees]),
+        np.array(met),
+        torch.get_num_threads(),
+    )
 
 
 class _Composition:

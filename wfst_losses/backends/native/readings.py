@@ -119,7 +119,7 @@ def best_distinct(graphs: GraphBatch, emissions: Emissions, utterances: torch.Te
     """The best distinct sequences of each reading that has any."""
     rows, inputs, utterance_of, graph_of, _ = _prepared(graphs, emissions, utterances)
     costs = _costs(rows, graph_of, inputs.lengths[utterance_of])
-    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs)
+    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs, emissions.budget)
 
 
 def _prepared(

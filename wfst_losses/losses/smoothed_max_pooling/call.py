@@ -17,7 +17,7 @@ from wfst_losses.losses.smoothed_max_pooling.pooling import BackgroundPooling, C
 from wfst_losses.losses.smoothed_max_pooling.scores import Scores
 from wfst_losses.losses.smoothed_max_pooling.windows import IntegerArray, Windows
 from wfst_losses.memory_formulas import pooling_work
-from wfst_losses.memory_limit import MemoryBudget, check_max_memory
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import check_choice, check_number
 
 Integers = Any
@@ -81,7 +81,7 @@ def prepare(
         is_background=background is not None,
         needs_gradient=given.requires_grad and torch.is_grad_enabled(),
     )
-    MemoryBudget(check_max_memory(max_memory)).take("smoothed max pooling", work)
+    MemoryBudget.of(max_memory).take("smoothed max pooling", work)
     scores = read()
     windows = windows.without(scores.dropped)
     # An impossible utterance has no frame that counts, so its gradient is 0 whatever it holds.
