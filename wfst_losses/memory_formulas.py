@@ -23,10 +23,16 @@ _SHARED_WEIGHT_BYTES = 16
 _TRAINING_STATE_BYTES = 240
 """Per padded state of a training graph: about four diagonals of weights both ways, five columns, and its arcs."""
 _PADDED_TO, _BLOCK_FRAMES, _LANES = 16, 12, 8
+_CUDA_ARC_BYTES = 60
+"""Per arc of a graph on CUDA: where it leads and its weight, both ways, and its share of the nodes' columns."""
 _REFERENCE_ARC_BYTES = 64
 """Per arc of the reference backend: eight columns."""
 _K2_LATTICE_ARC_BYTES = 120
 """Per arc of a k2 lattice: its columns and scores, forward and backward sums and what they index, and autograd's."""
+_REFERENCE_DRAW_BYTES = 180
+"""Per arc of the reference backend's draws and best paths: the graph's columns, copied, and those of a frame."""
+_WAY_BYTES = 400
+"""Per sequence at a state of the reference backend's search, beside its labels: tuples and dictionary entries."""
 _PATH_BYTES = 250
 """Per path, whatever its length: its sequence as an array of its own, and its place in lists."""
 
@@ -60,11 +66,11 @@ def peak_bytes(parts: Iterable[Work]) -> int:
     most = 0
     for number, part in enumerate(parts):
         most = max(most, standing_bytes(parts[: number + 1]) + part.room)
-    kept, waiting = sum(part.kept for part in parts), 0
-    for part in reversed(parts):
-        most = max(most, kept + waiting + part.gradient + part.gradient_room)
-        # The gradients of two parts are added up before a third comes.
-        waiting = max(waiting, part.gradient)
+    for number, part in enumerate(parts):
+        # One other gradient waits: those of two parts are added up before a third comes.
+        others = (other.gradient for place, other in enumerate(parts) if place != number)
+        backward = sum(each.kept for each in parts) + part.gradient + part.gradient_room
+        most = max(most, backward + max(others, default=0) * (part.gradient > 0))
     return most
 
 
@@ -120,6 +126,28 @@ def shared_work(
     return Work(
         room=_SHARED_WEIGHT_BYTES * num_arcs + tiles * rows * _LANES * item_bytes,
         kept=output_bytes * bool(gradient_bytes) + 8 * num_utterances * arcs_with_gradient,
+        gradient=gradient_bytes,
+    )
+
+
+def cuda_work(
+    *, num_frames: int, num_ports: int, num_columns: int, num_arcs: int, num_lanes: int, factor_bytes: int,
+    item_bytes: int, sum_bytes: int, gradient_bytes: int,
+) -> Work:  # fmt: skip
+    """The native sums on CUDA, whose buffers are as long as the longest utterance for all.
+
+    Args:
+        num_frames: of the longest utterance.
+        num_ports, num_columns, num_arcs: of all graphs; ports are the labels that each state is entered on, columns
+            those that each graph reads.
+        num_lanes: utterances that share a graph, 1 where none is shared.
+        factor_bytes: of the emissions as the sums of a shared graph read them; 0 where none is shared.
+        item_bytes, sum_bytes: of a score and of a sum.
+        gradient_bytes: of the emissions' gradient, 0 where there will be none.
+    """
+    return Work(
+        room=(num_frames + 4) * num_ports * num_lanes * sum_bytes + factor_bytes,
+        kept=num_frames * num_columns * num_lanes * item_bytes * bool(gradient_bytes) + _CUDA_ARC_BYTES * num_arcs,
         gradient=gradient_bytes,
     )
 
@@ -182,8 +210,7 @@ def path_score_work(
         held=output_bytes,
         kept=steps * 9 * needs_gradient,
         gradient=output_bytes * needs_gradient,
-        # Of the copy, and of the zero that attaches the loss to the scores.
-        gradient_room=2 * (output_bytes + item_bytes * steps) * needs_gradient,
+        gradient_room=(output_bytes + 2 * item_bytes * steps) * needs_gradient,
     )
 
 
@@ -234,6 +261,33 @@ def pooling_work(
         gradient=output * needs_gradient,
         gradient_room=(pieces + columns) * needs_gradient,
     )
+
+
+def reference_path_work(
+    *, num_paths: int, num_frames: int, num_states: int, num_arcs: int, output_bytes: int, item_bytes: int
+) -> Work:
+    """Draws and best paths by torch: a number per state and frame, and per frame a few per arc.
+
+    Args:
+        num_paths: of all graphs.
+        num_frames: of the longest utterance.
+        num_states, num_arcs: of all graphs together.
+        output_bytes, item_bytes: of the emissions, and of one score.
+    """
+    found = path_work(num_paths, num_frames, num_frames)
+    doubled = output_bytes * 8 // item_bytes
+    room = doubled + _REFERENCE_DRAW_BYTES * num_arcs + 8 * (num_frames + 1) * num_states + 48 * num_paths * num_frames
+    return found._replace(room=room, held=found.held + output_bytes)
+
+
+def reference_search_work(num_paths: int, num_frames: int, num_arcs: int) -> Work:
+    """An upper bound of the search by definition: each arc hands on as many ways, and a way knows all its labels."""
+    return Work(room=num_arcs * num_paths * (_WAY_BYTES + 16 * num_frames))
+
+
+def k2_pruned_work(num_frames: Ints, arcs_per_frame: int, output_bytes: int) -> Work:
+    """An upper bound of a pruned search in k2: every frame as many arcs as leave the states that may be active."""
+    return Work(held=_K2_LATTICE_ARC_BYTES * int((num_frames + 1).sum()) * arcs_per_frame + 3 * output_bytes)
 
 
 def frame_states_room(num_frames: Ints, num_states: Ints, bytes_each: int, num_threads: int) -> int:

@@ -61,7 +61,8 @@ class MemoryBudget:
 
     Attributes:
         limit_bytes: the most.
-        is_given: whether the caller set it: bounds that may lie far above the truth are held against such a limit only.
+        is_given: whether the caller set it: what takes time to tell, or is a loose bound, is held against such a limit
+            only.
         parts: of the call, in order.
     """
 

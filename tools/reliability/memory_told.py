@@ -184,18 +184,23 @@ ENTRIES: dict[str, Entry] = {
     "MWER, random paths, drawn alignments": Entry(
         _with(_mwer, sampler=RandomPaths(64), path_score="single"), Batch(8, 800, 200, 80, 8.0)
     ),
+    "MWER, random paths, many labels": Entry(_with(_mwer, sampler=RandomPaths(8)), Batch(8, 200, 4000, 20, 8.0)),
     "MWER, sampled": Entry(_with(_mwer, sampler=RandomPaths(16), estimator="sampled"), Batch(8, 800, 200, 80, 8.0)),
     "MWER, random paths, reference": Entry(
-        _with(_mwer, sampler=RandomPaths(4), backend="reference"), Batch(2, 60, 300, 10, 8.0)
+        _with(_mwer, sampler=RandomPaths(4), backend="reference"), Batch(2, 150, 500, 10, 8.0)
     ),
     "MWER, negative sampling": Entry(_with(_mwer, sampler=NegativeSampling(16)), Batch(8, 800, 500, 80, 8.0)),
     "MWER, N best": Entry(_with(_mwer, sampler=NBest(16)), Batch(8, 400, 200, 40, 4.0), is_bound=True),
+    "MWER, N best, reference": Entry(
+        _with(_mwer, sampler=NBest(2), backend="reference"), Batch(2, 100, 100, 5, 8.0), is_bound=True
+    ),
     "MWER, exact": Entry(_with(_mwer, estimator="exact", max_errors=2), Batch(4, 600, 100, 30)),
     "MWER, k2 lattice": Entry(_lattice_mwer, Batch(2, 200, 30, 40, 2.0), is_bound=True, needs_k2=True),
     "forced alignment": Entry(_alignment, Batch(4, 4000, 100, 500)),
+    "forced alignment, many labels": Entry(_alignment, Batch(8, 200, 4000, 20)),
     "best path": Entry(_decode, Batch(4, 4000, 200, 1)),
     "best path, k2": Entry(_with(_decode, backend="k2"), Batch(4, 400, 200, 1, 4.0), is_bound=True, needs_k2=True),
-    "N best decoded": Entry(_decode_nbest, Batch(4, 1000, 200, 1, 4.0), is_bound=True),
+    "N best decoded": Entry(_decode_nbest, Batch(4, 10_000, 200, 1, 4.0), is_bound=True),
     "N best decoded, k2": Entry(
         _with(_decode_nbest, backend="k2"), Batch(4, 400, 200, 1, 4.0), is_bound=True, needs_k2=True
     ),
@@ -208,16 +213,19 @@ ENTRIES: dict[str, Entry] = {
 
 def told_bytes(entry: Entry) -> int:
     """The limit is raised to what it refuses until it refuses nothing: parts that depend on those before tell late."""
-    told = 1
-    while True:
-        try:
-            entry.call(entry.batch, max_memory=told)
-        except MemoryLimitError as error:
-            if error.predicted_bytes <= told:
-                raise AssertionError(f"a limit of {told} is refused for {error.predicted_bytes}") from error
-            told = error.predicted_bytes
-        else:
-            return told
+    told, more = 0, 1
+    while more > told:
+        told, more = more, refusal(entry, more)
+    return told
+
+
+def refusal(entry: Entry, max_memory: int) -> int:
+    """What a call under this limit is refused for; 0 where it is not."""
+    try:
+        entry.call(entry.batch, max_memory=max_memory)
+    except MemoryLimitError as error:
+        return error.predicted_bytes
+    return 0
 
 
 def taken_bytes(entry: Entry) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import EPSILON, GraphBatch
+from topologies import EPSILON, Graph, GraphBatch
 from wfst_losses import memory_formulas
 from wfst_losses.emissions import Emissions
 from wfst_losses.memory_formulas import Work
@@ -49,6 +49,24 @@ def shared_work(graph: GraphBatch, emissions: Emissions, *, is_low_memory: bool,
         item_bytes=8 if is_double else 4,
     )
     return work._replace(kept=work.kept + memory_formulas.SHARED_ARC_BYTES * graph.num_arcs)
+
+
+def cuda_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, *, is_shared: bool) -> Work:
+    """The native sums on CUDA; of a shared graph, utterances for which scaled sums do not do run again beside it."""
+    reads = graphs.input_label != EPSILON
+    ports = np.unique(graphs.destination[reads].astype(np.int64) << 32 | graphs.input_label[reads])
+    item_bytes = emissions.scores.element_size()
+    return memory_formulas.cuda_work(
+        num_frames=int(emissions.input_lengths[utterances].max(initial=0)),
+        num_ports=len(ports),
+        num_columns=int(_columns(graphs).sum()),
+        num_arcs=graphs.num_arcs,
+        num_lanes=len(utterances) if is_shared else 1,
+        factor_bytes=emissions.num_bytes if is_shared else 0,
+        item_bytes=item_bytes,
+        sum_bytes=item_bytes if is_shared else 8,
+        gradient_bytes=gradient_bytes(emissions),
+    )
 
 
 def sampling_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> Work:
@@ -110,12 +128,32 @@ def reference_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, *
     )
 
 
+def reference_path_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int = 1) -> Work:
+    """The definition's draws and best paths."""
+    return memory_formulas.reference_path_work(
+        num_paths=num_paths * graphs.num_graphs,
+        num_frames=int(emissions.input_lengths[utterances].max(initial=0)),
+        num_states=graphs.num_states,
+        num_arcs=graphs.num_arcs,
+        output_bytes=emissions.num_bytes,
+        item_bytes=emissions.scores.element_size(),
+    )
+
+
+def k2_pruned_work(graph: Graph, emissions: Emissions, max_active_states: int) -> Work:
+    """An upper bound of a pruned search of one graph over all utterances."""
+    leaving = np.sort(np.bincount(graph.source, minlength=graph.num_states))[-max_active_states:]
+    return memory_formulas.k2_pruned_work(emissions.input_lengths, int(leaving.sum()), emissions.num_bytes)
+
+
 def k2_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
     """An upper bound of k2's lattices."""
-    # Targets have two states per token or, in minimal, one: then it bounds more loosely.
-    num_tokens = np.diff(graphs.state_splits).astype(np.int64) // 2
-    arcs = np.diff(graphs.arc_splits).astype(np.int64)
-    num_arcs = memory_formulas.k2_training_arcs(emissions.input_lengths[utterances], num_tokens, arcs)
+    frames, owner = emissions.input_lengths[utterances], graphs.graph_of_state[graphs.source]
+    # Arcs over two states at most, as targets have them, take as many frames as half the states; others need not.
+    step = graphs.destination.astype(np.int64) - graphs.source
+    is_chain = np.bincount(owner[(step < 0) | (step > 2)], minlength=graphs.num_graphs) == 0
+    spent = np.where(is_chain, np.diff(graphs.state_splits) // 2, 0)
+    num_arcs = memory_formulas.k2_training_arcs(frames, spent, np.diff(graphs.arc_splits).astype(np.int64))
     return memory_formulas.k2_work(num_arcs, emissions.num_bytes)
 
 

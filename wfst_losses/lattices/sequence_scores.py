@@ -13,6 +13,7 @@ from wfst_losses.differentiation import differentiated_once
 from wfst_losses.lattices.prefix_tree import PrefixTree
 from wfst_losses.lattices.utterance import Utterance
 from wfst_losses.memory_formulas import Work, tree_sums_work
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import TokenSequence
 
 if TYPE_CHECKING:
@@ -36,16 +37,17 @@ class SequenceScores(torch.autograd.Function):
         # A copy: scores changed before the backward pass would change the gradient without a word.
         values = lattice.values().copy()
         result = np.full(len(sequences), -np.inf)
-        ctx.parts = []
+        ctx.parts, trees = [], []
         for utterance in np.unique(utterances).tolist():
             part = lattice.utterance(utterance)
             if part.num_states:
                 rows = np.flatnonzero(utterances == utterance)
                 tree = PrefixTree.of([sequences[row] for row in rows.tolist()])
+                trees.append((part, tree))
                 ctx.parts.append((rows, _Composition(part, tree, values[part.arcs])))
 
         if lattice.budget.is_given:
-            lattice.budget.take("the sums of sequences", _most_work(ctx.parts))
+            _hold(trees, lattice.budget)
 
         def add_up(begin: int, end: int) -> None:
             for rows, composition in ctx.parts[begin:end]:
@@ -97,20 +99,27 @@ def _in_parallel(work: Any, parts: list[tuple[IntColumn, _Composition]]) -> None
     run_in_parallel(work, np.array([len(composition.part.source) for _, composition in parts], dtype=np.int64))
 
 
-def _most_work(parts: list[tuple[IntColumn, _Composition]]) -> Work:
-    """An upper bound: a state meets the prefixes of as many tokens as its shortest to its longest paths write."""
+def _hold(parts: list[tuple[Utterance, PrefixTree]], budget: MemoryBudget) -> None:
+    """Count what the sums of all utterances take, as far as that fits.
+
+    Raises:
+        MemoryLimitError: if it is too much, with what was counted until then.
+    """
     from wfst_losses.lattices import pairs
 
-    trees = [(composition.part, composition.tree[0]) for _, composition in parts]
-    met = [
-        pairs.most_pairs(part.source, part.destination, part.token_splits, part.num_states, parent)
-        for part, parent in trees
-    ]
+    counts: list[int] = []
+    for part, tree in parts:
+        counts.append(pairs.num_pairs(part, tree, budget.limit_bytes // pairs.COUNTING_BYTES))
+        budget.check("the sums of sequences", [_work(parts, counts)])
+    budget.take("the sums of sequences", _work(parts, counts))
+
+
+def _work(parts: list[tuple[Utterance, PrefixTree]], num_pairs: list[int]) -> Work:
     return tree_sums_work(
-        np.array([len(part.source) for part, _ in trees]),
-        np.array([part.num_states for part, _ in trees]),
-        np.array([len(parent) for _, parent in trees]),
-        np.array(met),
+        np.array([len(part.source) for part, _ in parts], dtype=np.int64),
+        np.array([part.num_states for part, _ in parts], dtype=np.int64),
+        np.array([len(tree.parent) for _, tree in parts], dtype=np.int64),
+        np.array([*num_pairs, *[0] * (len(parts) - len(num_pairs))], dtype=np.int64),
         torch.get_num_threads(),
     )
 

@@ -61,8 +61,7 @@ def lattice_mwer_loss(
         sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
             as in `mwer_loss`.
         max_memory: bytes that paths, sums and the gradient may take; None: the machine's. What the sums of sequences
-            take depends on the scores: they are told as an upper bound, several times too high for wide lattices, and
-            held against a limit only where one is given.
+            take depends on the paths: it is counted, which takes a part of their time, only where a limit is given.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.

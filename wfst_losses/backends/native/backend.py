@@ -12,7 +12,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, Costs, GraphScores
-from wfst_losses.backends.memory import training_work
+from wfst_losses.backends.memory import cuda_work, training_work
 from wfst_losses.backends.native import cuda
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
@@ -47,6 +47,7 @@ class NativeBackend(AbstractBackend):
         if cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
+            self._hold_on_cuda(emissions, self.total_work(graphs, emissions, utterances))
             return sums.total_scores(graphs, emissions, utterances)
         result: torch.Tensor = _Sums.apply(  # type: ignore[no-untyped-call]
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
@@ -57,12 +58,16 @@ class NativeBackend(AbstractBackend):
         """Occupancies of what the graphs read, and room on each thread."""
         if not emissions.is_finite:
             return ReferenceBackend().total_work(graphs, emissions, utterances)
+        if cuda.applies(emissions.scores):
+            return cuda_work(graphs, emissions, utterances.numpy(), is_shared=False)
         return training_work(graphs, emissions, utterances.numpy())
 
     def shared_total_work(
         self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
     ) -> Work:
         """Occupancies of all labels, and room for eight utterances on each thread."""
+        if scores is None and memory == "full" and emissions.is_finite and cuda.applies(emissions.scores):
+            return cuda_work(graph, emissions, np.arange(emissions.num_utterances), is_shared=True)
         if not emissions.is_finite or emissions.scores.device.type != "cpu":
             return ReferenceBackend().shared_total_work(graph, emissions, scores)
         from wfst_losses.backends.native import shared_function
@@ -77,12 +82,19 @@ class NativeBackend(AbstractBackend):
         if is_plain and emissions.is_finite and cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
+            self._hold_on_cuda(emissions, self.shared_total_work(graph, emissions))
             return sums.shared_total_scores(graph, emissions)
         if not emissions.is_finite or emissions.scores.device.type != "cpu":
             return ReferenceBackend().shared_total_scores(graph, emissions, scores)
         from wfst_losses.backends.native import shared_function
 
         return shared_function.total_scores(graph, emissions, scores, memory)
+
+    @staticmethod
+    def _hold_on_cuda(emissions: Emissions, work: Work) -> None:
+        """Against a limit that was given: without one the device's own allocator is as clear."""
+        if emissions.budget.is_given:
+            emissions.require("the sums on CUDA", work)
 
     def expected_costs(
         self, graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], emissions: Emissions
