@@ -147,7 +147,7 @@ class EmissionLattice(AbstractLattice):
         return totals if self.language_model is None else totals + self._of_model(sequences).to(totals)
 
     def _attach(self) -> None:
-        """A loss is attached to the scores by a zero: its gradient is as large as they are, and torch adds both anew."""
+        """A loss is attached to the scores by a zero: a gradient as large as they are, and torch adds both anew."""
         gradient = gradient_bytes(self.emissions)
         self.emissions.require("the gradient", Work(gradient=gradient, gradient_room=gradient))
 

@@ -27,6 +27,8 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _NARROWEST, _WIDEST = 0.125, 1e5
+FIRST_BYTES = 48 * 1024 + 100 * 256
+"""What a search begins with: room for so many entries and prefixes."""
 
 
 class Columns(NamedTuple):
@@ -107,6 +109,7 @@ def best(part: Utterance, values: Floats, num_paths: int, budget: Share) -> Foun
     if not part.num_states or not rest[0] > -np.inf:
         return None
     columns = Columns(part.destination, scores, part.out_splits, part.tokens, part.token_splits, rest)
+    budget.check(FIRST_BYTES)
     for threshold in thresholds(float(rest[0])):
         found: Found = search(columns, num_paths, threshold, False, budget.most_bytes)
         budget.check(found.wanted_bytes)

@@ -14,7 +14,7 @@ from wfst_losses.backends.native.arc_sums import Floats, Ints, Rows
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.graphs.paths import Paths
-from wfst_losses.lattices.best_sequences import Columns, Found, ranked_paths, search, thresholds
+from wfst_losses.lattices.best_sequences import FIRST_BYTES, Columns, Found, ranked_paths, search, thresholds
 from wfst_losses.memory_formulas import Work, frame_states_room, path_work
 from wfst_losses.memory_limit import MemoryBudget, Share
 
@@ -89,6 +89,7 @@ def _above(
         part.rest,
     )
     taken = 72 * len(part.source) + 24 * len(part.rest)
+    share.check(taken + FIRST_BYTES)
     found = search(columns, num_paths, threshold, part.is_pruned, share.most_bytes - taken)
     share.check(found.wanted_bytes and found.wanted_bytes + taken)
     paths = [found.arcs[low:high] for low, high in itertools.pairwise(found.arc_splits.tolist())]
