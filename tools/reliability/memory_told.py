@@ -45,6 +45,7 @@ from wfst_losses import (
 from wfst_losses.inspection.measured_memory import forget_peak, highest_bytes, resident_bytes
 
 WITHIN = 0.25
+HEADING = f"{'':40} {'told MiB':>8} {'taken':>8} {'ratio':>7}"
 Call = Callable[..., Any]
 
 
@@ -283,7 +284,7 @@ def main(names: list[str]) -> int:
         found = measure(names[0])
         print(json.dumps(found))
         return int(found["holds"] is False)
-    print(f"{'':40} {'told MiB':>8} {'taken':>8} {'ratio':>7}", flush=True)
+    print(HEADING, flush=True)
     held = True
     for name in names or ENTRIES:
         found = measured(name)
