@@ -82,9 +82,11 @@ class PathScores(torch.autograd.Function):
         """Each arc gets what the paths over it get."""
         taken = ctx.steps >= 0
         coefficients = np.broadcast_to(gradients[0].detach().cpu().double().numpy()[:, None], taken.shape)
-        arcs, place = np.unique(ctx.steps[taken], return_inverse=True)
-        sums = torch.from_numpy(np.bincount(place, weights=coefficients[taken], minlength=len(arcs))).to(ctx.like)
-        return torch.zeros_like(ctx.like).index_copy_(0, torch.from_numpy(arcs).to(ctx.like.device), sums), None
+        arcs = ctx.steps[taken]
+        sums = np.bincount(arcs, weights=coefficients[taken], minlength=len(ctx.like))[arcs]
+        gradient = torch.zeros_like(ctx.like)
+        gradient[torch.from_numpy(arcs).to(ctx.like.device)] = torch.from_numpy(sums).to(ctx.like)
+        return gradient, None
 
 
 def _in_parallel(work: Any, parts: list[tuple[IntColumn, _Composition]]) -> None:
