@@ -215,30 +215,23 @@ def path_score_work(
 
 
 def lattice_room(num_arcs: Ints, num_states: Ints, num_threads: int) -> int:
-    """A copy of a lattice's scores, and on each thread the columns of one utterance and its sums.
+    """On each thread the columns of one utterance of a lattice, and a sum per state.
 
     Args:
         num_arcs, num_states: per utterance.
         num_threads: that may run.
     """
-    return 8 * int(num_arcs.sum()) + _largest(40 * num_arcs + 32 * num_states, num_threads)
+    return _largest(32 * num_arcs + 32 * num_states, num_threads)
 
 
-def tree_sums_work(num_arcs: Ints, num_states: Ints, num_nodes: Ints, num_pairs: Ints, num_threads: int) -> Work:
-    """The sums of a lattice's sequences: columns, prefix trees and composed states are kept for the gradient.
+def tree_sums_work(num_nodes: int, num_states: int, num_arcs: int) -> Work:
+    """What the sums of a lattice's sequences begin with: prefix trees; composed states come on top as they are met.
 
     Args:
-        num_arcs, num_states, num_nodes, num_pairs: per utterance; nodes of the trees, pairs of a state and a node.
-        num_threads: that may run.
+        num_nodes: of all trees.
+        num_states, num_arcs: of the whole lattice.
     """
-    arcs, states, nodes, pairs = (int(counts.sum()) for counts in (num_arcs, num_states, num_nodes, num_pairs))
-    return Work(
-        # While pairs become more, there is room for twice as many and what was there before.
-        room=_largest(60 * num_pairs + 16 * num_arcs + 64 * num_nodes, num_threads),
-        kept=40 * arcs + 16 * states + 56 * nodes + 20 * pairs,
-        gradient=8 * arcs,
-        gradient_room=8 * arcs + _largest(8 * num_pairs + 16 * num_arcs + 24 * num_nodes, num_threads),
-    )
+    return Work(kept=40 * num_nodes + 8 * num_states, gradient=8 * num_arcs, gradient_room=16 * num_arcs)
 
 
 def pooling_work(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
+import threading
 from collections.abc import Iterable
 
 from wfst_losses.memory_formulas import Work, peak_bytes, standing_bytes
@@ -100,31 +100,48 @@ class MemoryBudget:
         self.parts.append(part)
 
     def share(self, what: str, begun: Work, num_threads: int) -> Share:
-        """What each of several threads may take for a search that grows as it goes, beside what it begins with."""
-        left = self.limit_bytes - standing_bytes([*self.parts, begun]) - begun.room
-        return Share(self, what, begun, num_threads, max(0, left) // max(1, num_threads))
+        """What each of several threads may take for work that grows as it goes, beside what it begins with.
+
+        Raises:
+            MemoryLimitError: if that is too much already.
+        """
+        self.check(what, [begun])
+        return Share(self, what, begun, max(1, num_threads))
 
 
-@dataclasses.dataclass(frozen=True)
 class Share:
-    """One thread's part of a `MemoryBudget`.
+    """One thread's part of a `MemoryBudget`, for work whose size shows only while it is done.
 
     Attributes:
-        most_bytes: that it may take.
+        what, begun: the work, and what it begins with.
+        kept_bytes: what threads have done and keep.
     """
 
-    budget: MemoryBudget
-    what: str
-    begun: Work
-    num_threads: int
-    most_bytes: int
+    def __init__(self, budget: MemoryBudget, what: str, begun: Work, num_threads: int) -> None:
+        self.what, self.begun, self.kept_bytes = what, begun, 0
+        self._budget, self._num_threads, self._lock = budget, num_threads, threading.Lock()
+
+    @property
+    def most_bytes(self) -> int:
+        """That each thread may take now."""
+        standing = standing_bytes([*self._budget.parts, self.taken()]) + self.begun.room
+        return max(0, self._budget.limit_bytes - standing) // self._num_threads
 
     def check(self, wanted_bytes: int) -> None:
-        """Refuse to grow to so many bytes; at worst the other threads' searches are as large.
+        """Refuse to grow to so many bytes; at worst the other threads' work is as large.
 
         Raises:
             MemoryLimitError: with the peak that this would bring.
         """
-        if wanted_bytes > self.most_bytes:
-            room = self.begun.room + self.num_threads * wanted_bytes
-            self.budget.check(self.what, [self.begun._replace(room=room)])
+        if wanted_bytes:
+            room = self.begun.room + self._num_threads * wanted_bytes
+            self._budget.check(self.what, [self.taken()._replace(room=room)])
+
+    def keep(self, num_bytes: int) -> None:
+        """So much stays until the gradient has been computed."""
+        with self._lock:
+            self.kept_bytes += num_bytes
+
+    def taken(self) -> Work:
+        """What the work has come to so far."""
+        return self.begun._replace(kept=self.begun.kept + self.kept_bytes)

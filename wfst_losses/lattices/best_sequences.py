@@ -102,30 +102,36 @@ def ranked_paths(found: Sequence[Found | None], utterances: npt.NDArray[np.int64
     return Paths(steps, tokens, owners, np.zeros(len(lengths)))
 
 
-def best(part: Utterance, values: Floats, num_paths: int, budget: Share) -> Found | None:
-    """The best sequences of one utterance of a lattice with these scores; None where it has no path."""
-    scores = values[part.arcs]
-    rest = rests(part.source, part.destination, scores, part.num_states)
+def columns_of(part: Utterance) -> Columns:
+    """The columns of one utterance of a lattice, the rest yet to be found."""
+    destination, scores = part.destination.astype(np.int64), part.scores.astype(np.float64)
+    return Columns(destination, scores, part.out_splits, *part.every_token(), np.empty(part.num_states))
+
+
+def best(part: Utterance, columns: Columns, num_paths: int, share: Share) -> Found | None:
+    """The best sequences of one utterance of a lattice with these columns; None where it has no path."""
+    rest = rests(columns.destination, columns.scores, columns.out_splits)
     if not part.num_states or not rest[0] > -np.inf:
         return None
-    columns = Columns(part.destination, scores, part.out_splits, part.tokens, part.token_splits, rest)
-    budget.check(FIRST_BYTES)
+    columns = columns._replace(rest=rest)
+    share.check(FIRST_BYTES)
     for threshold in thresholds(float(rest[0])):
-        found: Found = search(columns, num_paths, threshold, False, budget.most_bytes)
-        budget.check(found.wanted_bytes)
+        found: Found = search(columns, num_paths, threshold, False, share.most_bytes)
+        share.check(found.wanted_bytes)
         if found.is_complete:
             break
     return found._replace(arcs=found.arcs + part.arcs.start)
 
 
 @compiled
-def rests(source: Ints, destination: Ints, scores: Floats, num_states: int) -> Floats:
+def rests(destination: Ints, scores: Floats, out_splits: Ints) -> Floats:
     """``(num_states,)`` the score of the best path from each state to the last; none leads through NaN."""
-    rest = np.full(num_states, -np.inf)
+    num_states = len(out_splits) - 1
+    rest = np.full(max(num_states, 0), -np.inf)
     rest[num_states - 1 :] = 0.0
-    for arc in range(len(source) - 1, -1, -1):
-        value = scores[arc] + rest[destination[arc]]
-        rest[source[arc]] = max(rest[source[arc]], value)
+    for state in range(num_states - 2, -1, -1):
+        for arc in range(out_splits[state], out_splits[state + 1]):
+            rest[state] = max(rest[state], scores[arc] + rest[destination[arc]])
     return rest
 
 

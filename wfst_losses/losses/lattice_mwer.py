@@ -61,7 +61,7 @@ def lattice_mwer_loss(
         sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
             as in `mwer_loss`.
         max_memory: bytes that paths, sums and the gradient may take; None: the machine's. What the sums of sequences
-            take depends on the paths: it is counted, which takes a part of their time, only where a limit is given.
+            take depends on the scores: they stop before they would take more.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.

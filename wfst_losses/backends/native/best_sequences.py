@@ -33,7 +33,6 @@ def find(
     """The best sequences of each reading, a graph over an utterance; steps are the labels read."""
     ranked: list[_Ranked | None] = [None] * len(graph_of)
     what, begun = f"the {num_paths:,} best sequences", _work(rows, inputs, graph_of, utterance_of, num_paths)
-    budget.check(what, [begun])
     share = budget.share(what, begun, min(torch.get_num_threads(), len(graph_of)))
 
     def work(begin: int, end: int) -> None:
