@@ -168,12 +168,12 @@ def reference_work(
     columns = _REFERENCE_ARC_BYTES * num_arcs
     if not needs_gradient:
         return Work(room=columns + 2 * per_frame + 3 * output_bytes)
-    # Backward, two gradients in float64 and one in float32, and in older torch a third.
+    # Backward, two gradients in float64 and one or two in float32, and in older torch a third in float64.
     return Work(
         room=3 * output_bytes,
         kept=columns + num_frames * per_frame,
         gradient=output_bytes,
-        gradient_room=5 * output_bytes,
+        gradient_room=6 * output_bytes,
     )
 
 

@@ -158,7 +158,7 @@ def _check_memory(
 def _boosting_work(numerator: Work, emissions: Emissions) -> Work:
     """The numerators once more, over a copy of the scores, with their gradient; and the scores that come of it."""
     output = emissions.num_bytes
-    return Work(room=2 * output + peak_bytes([numerator]), kept=output, gradient_room=2 * output)
+    return Work(room=2 * output + peak_bytes([numerator]), kept=output, gradient=output, gradient_room=output)
 
 
 def _occupancies(engine: AbstractBackend, graphs: GraphBatch, emissions: Emissions) -> torch.Tensor:
