@@ -13,7 +13,7 @@ import torch
 
 from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, without_epsilons
 from wfst_losses.backends.backend import AbstractBackend, Costs
-from wfst_losses.backends.memory import gradient_bytes, path_score_work
+from wfst_losses.backends.memory import path_score_work
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
@@ -23,7 +23,6 @@ from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.lattices.lattice import AbstractLattice
-from wfst_losses.memory_formulas import Work
 from wfst_losses.validation import TokenSequence
 
 AnyPaths = TypeVar("AnyPaths", bound=Paths)
@@ -142,14 +141,8 @@ class EmissionLattice(AbstractLattice):
         inside = tokens_inside(sequences, self.blank)
         graphs = training_graphs(self.topology, inside, epsilon_free=self.backend.needs_epsilon_free)
         graphs = reading_columns(graphs, self.blank)
-        self._attach()
         totals = self.backend.total_scores(graphs, self.emissions, torch.from_numpy(utterances))
         return totals if self.language_model is None else totals + self._of_model(sequences).to(totals)
-
-    def _attach(self) -> None:
-        """A loss is attached to the scores by a zero: a gradient as large as they are, and torch adds both anew."""
-        gradient = gradient_bytes(self.emissions)
-        self.emissions.require("the gradient", Work(gradient=gradient, gradient_room=gradient))
 
     def total_scores(self) -> torch.Tensor:
         """Over the graph that all utterances share."""
@@ -160,7 +153,6 @@ class EmissionLattice(AbstractLattice):
     def path_scores(self, paths: Paths) -> torch.Tensor:
         """The sum of the log-probs of the labels read, and the language model's score."""
         work = path_score_work(paths.num_paths, paths.steps.shape[1], self.emissions)
-        self._attach()
         self.emissions.require(f"the scores of {paths.num_paths:,} paths", work)
         device = self.scores.device
         steps = torch.from_numpy(paths.steps).to(device)
