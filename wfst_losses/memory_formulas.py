@@ -274,8 +274,8 @@ def reference_path_work(
 
 
 def reference_search_work(num_paths: int, num_frames: int, num_arcs: int) -> Work:
-    """An upper bound of the search by definition: each arc hands on as many ways, and a way knows all its labels."""
-    return Work(room=num_arcs * num_paths * (_WAY_BYTES + 16 * num_frames))
+    """An upper bound of the search by definition: arcs of two frames hand on as many ways, which know their labels."""
+    return Work(room=2 * num_arcs * num_paths * (_WAY_BYTES + 16 * num_frames))
 
 
 def k2_pruned_work(num_frames: Ints, arcs_per_frame: int, output_bytes: int) -> Work:

@@ -174,7 +174,7 @@ def _with(call: Call, **fixed: Any) -> Call:
 ENTRIES: dict[str, Entry] = {
     "CTC, native": Entry(_ctc, Batch(8, 3000, 200, 300)),
     "CTC, native, one long utterance": Entry(_ctc, Batch(1, 12000, 50, 600)),
-    "CTC, reference": Entry(_with(_ctc, backend="reference"), Batch(4, 150, 500, 60)),
+    "CTC, reference": Entry(_with(_ctc, backend="reference"), Batch(16, 150, 500, 60)),
     "CTC, k2": Entry(_with(_ctc, backend="k2"), Batch(8, 300, 200, 40), is_bound=True, needs_k2=True),
     "MMI, native": Entry(_mmi, Batch(8, 3000, 200, 300)),
     "MMI, native, little memory": Entry(_with(_mmi, memory="low"), Batch(2, 8000, 200, 300)),
@@ -192,9 +192,6 @@ ENTRIES: dict[str, Entry] = {
     ),
     "MWER, negative sampling": Entry(_with(_mwer, sampler=NegativeSampling(16)), Batch(8, 800, 500, 80, 8.0)),
     "MWER, N best": Entry(_with(_mwer, sampler=NBest(16)), Batch(8, 400, 200, 40, 4.0), is_bound=True),
-    "MWER, N best, reference": Entry(
-        _with(_mwer, sampler=NBest(2), backend="reference"), Batch(2, 100, 100, 5, 8.0), is_bound=True
-    ),
     "MWER, exact": Entry(_with(_mwer, estimator="exact", max_errors=2), Batch(4, 600, 100, 30)),
     "MWER, k2 lattice": Entry(_lattice_mwer, Batch(2, 200, 30, 40, 2.0), is_bound=True, needs_k2=True),
     "forced alignment": Entry(_alignment, Batch(4, 4000, 100, 500)),
