@@ -14,6 +14,7 @@ import torch
 from topologies.batch import ranges
 from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.lattices.lattice import AbstractLattice
+from wfst_losses.lattices.ranking import ranked_paths
 from wfst_losses.lattices.sequence_scores import PathScores, SequenceScores
 from wfst_losses.lattices.utterance import Utterance
 from wfst_losses.memory_formulas import Work, lattice_room, path_work
@@ -136,7 +137,7 @@ class ArcLattice(AbstractLattice):
 
         self._in_parallel(rank)
         self.budget.take(share.what, share.begun)
-        return best_sequences.ranked_paths(found)
+        return ranked_paths(found)
 
     def _share(self, num_paths: int) -> Share:
         """What each thread may take to search for so many sequences."""
@@ -179,7 +180,7 @@ class ArcLattice(AbstractLattice):
                 columns.scores[hidden], kept = -np.inf, columns.scores[hidden]
                 found.append(best_sequences.best(part, columns, 1, share))
                 columns.scores[hidden] = kept
-        return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
+        return ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""

@@ -11,14 +11,13 @@ nothing was left out: the beam saves time and never changes the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wfst_losses.compiled import compiled
-from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices.prefixes import Prefixes, child, grown_prefixes, new_prefixes, precedes
 from wfst_losses.lattices.utterance import Utterance
 from wfst_losses.memory_limit import Share
@@ -86,20 +85,6 @@ def thresholds(best: float) -> Iterator[float]:
         yield best - beam
         beam *= 2
     yield -np.inf
-
-
-def ranked_paths(found: Sequence[Found | None], utterances: npt.NDArray[np.int64] | None = None) -> Paths:
-    """What was found in each utterance, or in those given, as paths, their steps the arcs taken; nothing for None."""
-    present = [(number, part) for number, part in enumerate(found) if part is not None]
-    lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.arc_splits) for _, part in present)])
-    steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
-    steps[np.arange(steps.shape[1]) < lengths[:, None]] = np.concatenate(
-        [np.empty(0, np.int64), *(part.arcs for _, part in present)]
-    )
-    tokens = [row for _, part in present for row in np.split(part.tokens, part.token_splits[1:-1])[: len(part.scores)]]
-    numbers = np.repeat([number for number, _ in present], [len(part.scores) for _, part in present]).astype(np.int64)
-    owners = numbers if utterances is None else utterances[numbers]
-    return Paths(steps, tokens, owners, np.zeros(len(lengths)))
 
 
 def columns_of(part: Utterance) -> Columns:

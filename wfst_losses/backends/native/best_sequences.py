@@ -14,7 +14,8 @@ from wfst_losses.backends.native.arc_sums import Floats, Ints, Rows
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.graphs.paths import Paths
-from wfst_losses.lattices.best_sequences import FIRST_BYTES, Columns, Found, ranked_paths, search, thresholds
+from wfst_losses.lattices.best_sequences import FIRST_BYTES, Columns, Found, search, thresholds
+from wfst_losses.lattices.ranking import ranked_paths
 from wfst_losses.memory_formulas import Work, frame_states_room, path_work
 from wfst_losses.memory_limit import MemoryBudget, Share
 
