@@ -64,11 +64,13 @@ def decode(
         backend: as in `ctc_loss`.
         from_logits: ``log_probs`` are logits.
         search_beam, output_beam, max_active_states: of k2; others do not prune.
-        max_memory: as in `ctc_loss`.
+        max_memory: as in `ctc_loss`; k2's pruned lattices are told as an upper bound, mostly far too high, and held
+            against a limit only where one is given.
 
     Raises:
         ValueError: naming the argument, what was expected and what came, also for a graph that reads labels which the
             network does not have.
+        MemoryLimitError: before it is taken, with the prediction.
 
     >>> import topologies
     >>> from wfst_losses import decoding_graph
@@ -113,6 +115,7 @@ def decode_nbest(
 
     Raises:
         ValueError: as `decode`, and for ``num_paths`` below 1.
+        MemoryLimitError: as `decode`; a search that grows stops before it would take more.
 
     >>> import topologies
     >>> from wfst_losses import decoding_graph
@@ -132,10 +135,11 @@ def decode_nbest(
     found = engine.best_sequences(GraphBatch.from_graphs([graph.graph]), emissions, utterances, num_paths)
     sequences: list[list[list[int]]] = [[] for _ in range(emissions.num_utterances)]
     scores: list[list[float]] = [[] for _ in range(emissions.num_utterances)]
-    read = emissions.log_probs.detach().cpu().double().numpy()
+    read = emissions.scores.detach().cpu().numpy()
     for row, utterance in enumerate(found.utterances.tolist()):
         labels = found.steps[row, : emissions.input_lengths[utterance]]
-        acoustic = float(read[utterance, np.arange(len(labels)), labels].sum())
+        emitted = read[utterance, np.arange(len(labels)), labels].astype(np.float64)
+        acoustic = float((emitted - emissions.log_sums[utterance, : len(labels)]).sum())
         sequences[utterance].append(np.asarray(found.tokens[row]).tolist())
         scores[utterance].append(acoustic + float(found.graph_scores[row]))
     return DecodedNBest(sequences, [torch.tensor(row, dtype=torch.float64) for row in scores])

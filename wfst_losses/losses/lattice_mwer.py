@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 
 from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_diagnostics, expected_errors
 from wfst_losses.losses.reduction import reduce
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
 from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_generator, check_reduction, shown
@@ -36,6 +38,7 @@ def lattice_mwer_loss(
     include_best: bool = False,
     generator: torch.Generator | None = None,
     return_diagnostics: bool | str = False,
+    max_memory: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
 
@@ -57,12 +60,15 @@ def lattice_mwer_loss(
         reduction: "sum", "mean" over finite utterances, or "none" for ``(B,)``.
         sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
             as in `mwer_loss`.
+        max_memory: bytes that paths, sums and the gradient may take; None: the machine's. What the sums of sequences
+            take depends on the scores: they stop before they would take more.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before it is taken, with the prediction.
 
     Source: Prabhavalkar et al. 2018 (arXiv 1712.01818).
     """
@@ -83,7 +89,8 @@ def lattice_mwer_loss(
         include_reference,
         include_best,
     )
-    arcs = read_lattice(lattice)
+    budget = MemoryBudget.of(max_memory)
+    arcs = dataclasses.replace(read_lattice(lattice), budget=budget)
     references = _check_references(ref_texts, arcs.num_utterances)
     measure_mass = check_diagnostics(return_diagnostics)
     losses, diagnostics = expected_errors(arcs, references, criterion, generator, measure_mass=measure_mass)
