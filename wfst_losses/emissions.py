@@ -105,7 +105,7 @@ def read_emissions(
     name = "log_probs"
     scores = check_scores(name, log_probs)
     num_utterances, num_frames, _ = scores.shape
-    lengths = check_lengths("input_lengths", input_lengths, num_utterances, num_frames)
+    lengths = check_lengths("input_lengths", input_lengths, num_utterances, num_frames, of=name)
     tolerance = _TOLERANCE[scores.dtype]
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()

@@ -8,6 +8,7 @@ from typing import Any
 import peers
 import torch
 from case import Arguments, Entry, Peer
+from entries_of_commands import get_command_entries
 from entries_of_decoding import get_decoding_entries
 from entries_of_graphs import get_graph_entries, made_of
 from entries_of_hypotheses import get_hypothesis_entries, grid_paths
@@ -221,6 +222,7 @@ def get_entries() -> list[Entry]:
         *get_graph_entries(),
         *get_decoding_entries(),
         *get_recipe_entries(),
+        *get_command_entries(),
     ]
     if HAS_K2:
         entries += [_lattice_mwer(), grid_paths(peers.k2_lattice)]
