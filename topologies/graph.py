@@ -110,6 +110,8 @@ class Graph:
         """Write the OpenFst text to ``path``: to a temporary name first, then renamed."""
         from topologies.openfst import write_openfst_text
 
+        if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
+            raise ValueError(f"path is {path!r:.80}, expected the path of a file")
         write_openfst_text(self, Path(path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from case import Defect
 from defects_of_commands import COMMAND_DEFECTS
 from defects_of_graphs import GRAPH_DEFECTS
+from defects_of_models import MODEL_DEFECTS
 from defects_of_options import OPTION_DEFECTS
 from defects_of_recipes import RECIPE_DEFECTS
 from defects_of_scores import SCORE_DEFECTS
@@ -19,5 +20,6 @@ TABLES = (
     GRAPH_DEFECTS,
     RECIPE_DEFECTS,
     COMMAND_DEFECTS,
+    MODEL_DEFECTS,
 )
 DEFECTS: dict[str, tuple[Defect, ...]] = {kind: defects for table in TABLES for kind, defects in table.items()}

@@ -76,6 +76,14 @@ SHAPES = (
         lambda x: torch.cat([x, x[:1]]),
         refused("3", under=("targets", "input_lengths", "keywords", "labels", "windows", "parts", "end_frames")),
     ),
+    Defect(
+        "transposed",
+        lambda x: x.transpose(0, 1),
+        refused(
+            "(3,", "3 rows", "3 sequences", under=("input_lengths", "targets", "keywords", "labels", "windows", "parts")
+        ),
+    ),
+    Defect("no frames", lambda x: x[:, :0], refused("[0] is 6", under=("input_lengths",))),
     Defect("a frame too few", lambda x: x[:, :5], refused("[0] is 6", "6", under=("input_lengths",))),
 )
 
@@ -117,6 +125,7 @@ SCORE_DEFECTS: dict[str, tuple[Defect, ...]] = {
     "scores_of_segments": tuple(
         defect
         for defect in (*SHAPES, *NONFINITE)
-        if not defect.others and not any(words in defect.name for words in ("utterance", "a frame too few"))
+        if not defect.others
+        and not any(words in defect.name for words in ("utterance", "a frame too few", "transposed", "no frames"))
     ),
 }

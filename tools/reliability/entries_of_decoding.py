@@ -37,6 +37,15 @@ def _decode(**arguments: Any) -> tuple[Any, Any]:
     return -found.scores.numpy(), tokens
 
 
+def _decode_nbest(**arguments: Any) -> tuple[Any, Any]:
+    """The best scores, and the best sequences in place of a gradient."""
+    found = wfst_losses.decode_nbest(**arguments)
+    tokens = np.zeros((len(found.sequences), 6, 1))
+    for row, sequences in enumerate(found.sequences):
+        tokens[row, : len(sequences[0]), 0] = sequences[0]
+    return -np.array([scores[0] for scores in found.scores]), tokens
+
+
 def _lexicon() -> Arguments:
     return {"tokens": tuple(_NAMES), "words": ("<eps>", "ab"), "entries": ((1, (1, 2), 0),)}
 
@@ -74,6 +83,10 @@ def _read(**arguments: Any) -> None:
         wfst_losses.read_graph_file(**{"path": path, **arguments})
 
 
+def _decoded() -> Arguments:
+    return {"graph": _graph(), "log_probs": log_probs(), "input_lengths": [6, 5, 4]}
+
+
 def _decoding() -> Arguments:
     return {"topology": topologies.build("correct", 5), "language_model": language_model()}
 
@@ -104,6 +117,17 @@ def with_files(name: str, positional: tuple[str, ...] = ()) -> Callable[..., Non
 
 
 _FILE_NAMES = {"lm": "file-lm.arpa", "manifest": "file-manifest.jsonl", "file": "file.fst.txt"}
+_DECODED = {
+    "graph": "decoding_graph",
+    "log_probs": "logits",
+    "input_lengths": "lengths",
+    "backend": "choice",
+    "from_logits": "flag",
+    "search_beam": "positive",
+    "output_beam": "positive",
+    "max_active_states": "count",
+    "max_memory": "max_memory",
+}
 _DECODING = {
     "topology": "object",
     "language_model": "optional_object",
@@ -126,21 +150,8 @@ def get_decoding_entries() -> list[Entry]:
     }
     manifest: Arguments = {"manifest": _cuts(), "tokens": TOKENS.encode(), "subsampling": "1"}
     return [
-        Entry(
-            "decode",
-            _decode,
-            lambda: {"graph": _graph(), "log_probs": log_probs(), "input_lengths": [6, 5, 4]},
-            {
-                "graph": "object",
-                "log_probs": "logits",
-                "input_lengths": "lengths",
-                "backend": "choice",
-                "from_logits": "flag",
-                "search_beam": "positive",
-                "output_beam": "positive",
-                "max_active_states": "count",
-            },
-        ),
+        Entry("decode", _decode, _decoded, _DECODED),
+        Entry("decode_nbest", _decode_nbest, lambda: _decoded() | {"num_paths": 3}, _DECODED | {"num_paths": "count"}),
         Entry("decoding_graph", made_of(wfst_losses.decoding_graph), _decoding, _DECODING | {"on_stage": "function"}),
         Entry("GraphStore", _store, _decoding, _DECODING | {"folder": "path"}),
         Entry(

@@ -118,7 +118,7 @@ def _read_tokens(path: Path) -> None:
 
 
 def command(**options: Any) -> None:
-    """The command line, in this process, True being a flag; a refusal becomes the exception its exit status stands for."""
+    """The command line, in this process; a refusal becomes the exception its exit status stands for. True is a flag."""
     from wfst_losses.cli.commands import run
 
     name, positional = options.pop("command"), options.pop("positional", ())
