@@ -47,6 +47,7 @@ NUMBER = (
     Defect("an integer beyond any float", to(10**400), refused("1000000")),
     Defect("an array", to(np.array([0.5])), refused("0.5")),
     Defect("a tensor", to(torch.tensor(0.5)), refused("0.5")),
+    Defect("two numbers", to(torch.tensor([0.5, 1.0])), refused("0.5")),
 )
 
 POSITIVE = (

@@ -143,6 +143,8 @@ class LanguageModel:
             row = int(np.argmin(tokens))
             raise ValueError(f"token[{row}] is {tokens[row]}, expected a label, or {EPSILON} to back off")
         ends = _integers("source", source), _integers("destination", destination)
+        if len(tokens) != len(ends[0]):
+            raise ValueError(f"token has {len(tokens)} rows but source has {len(ends[0])}, expected as many")
         arcs = Graph(*ends, tokens, tokens, _floats("score", score), _floats("final_scores", final_scores), start)
         return cls(arcs, int(tokens.max(initial=0)) + 1)
 
