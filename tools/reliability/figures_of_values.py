@@ -143,7 +143,7 @@ def determinism() -> tuple[bool, str]:
     try:
         for backend in backends:
             for name, loss in _seeded(backend).items():
-                batch = random_batch(3, 5, 30, 6)
+                batch = random_batch(3, 5, 12, 5)
                 wanted = _bits(loss, batch)
                 for run in range(20):
                     torch.set_num_threads(1 + run % 2)
