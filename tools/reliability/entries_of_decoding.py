@@ -126,6 +126,7 @@ _DECODED = {
     "search_beam": "positive",
     "output_beam": "positive",
     "max_active_states": "count",
+    "nonfinite": "choice",
     "max_memory": "max_memory",
 }
 _DECODING = {
