@@ -23,8 +23,8 @@ def pooling():
 
 def lattice():
     scores = torch.tensor([0.5, 0.25, 0.125], dtype=torch.float64, requires_grad=True)
-    columns = [np.array(column) for column in ([0, 0, 1], [1, 2, 2], [0, 1, 2, 3], [1, 1, 2])]
-    arcs = ArcLattice(*columns, scores, np.array([0, 3]))
+    destination, tokens = np.array([1, 2, 2], dtype=np.int32), np.array([1, 1, 2], dtype=np.int32)
+    arcs = ArcLattice(np.array([0, 2, 3, 3]), destination, tokens, None, scores, np.array([0, 3]))
     return scores, arcs.sequence_scores([np.array([1]), np.array([1, 2])], np.array([0, 0])).sum()
 
 

@@ -19,10 +19,6 @@ def test_every_node_is_a_prefix(sequences: list[list[int]]) -> None:
     wanted = {tuple(sequence[:size]) for sequence in sequences for size in range(len(sequence) + 1)} | {()}
     assert sorted(prefixes.values()) == sorted(wanted)
     assert [prefixes[leaf] for leaf in tree.leaf.tolist()] == [tuple(sequence) for sequence in sequences]
-    for label in range(len(tree.label_splits) - 1):
-        group = tree.by_label[tree.label_splits[label] : tree.label_splits[label + 1]]
-        assert sorted(group.tolist()) == np.flatnonzero(tree.label == label).tolist()
-        assert np.all(np.diff(tree.parent[group]) >= 0)
     for node in range(len(tree.parent)):
         children = tree.children[tree.child_splits[node] : tree.child_splits[node + 1]]
         assert sorted(children.tolist()) == np.flatnonzero(tree.parent == node).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -116,9 +117,7 @@ def test_segments_of_a_lattice_follow_labels_and_what_is_written() -> None:
     rows = [(state, state + 1, tokens, 0.0) for state, tokens in enumerate([[1], [], [], [1], [], [2, 3]])]
     plain = lattice_of(rows, [0, 7])
     labels = np.array([1, 1, 0, 1, 2, 2])
-    lattice = ArcLattice(
-        plain.source, plain.destination, plain.token_splits, plain.tokens, plain.arc_scores, plain.state_splits, labels
-    )
+    lattice = dataclasses.replace(plain, labels=labels)
     found = lattice.best_segments()
     assert found.number.tolist() == [[0, 0, 1, 2, 3, 4]]
     assert found.is_blank.tolist() == [[False, False, True, False, False, False]]

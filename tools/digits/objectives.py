@@ -24,6 +24,7 @@ from wfst_losses import (
     mmi_loss,
     mwer_loss,
 )
+from wfst_losses.samplers import AbstractPathSampler
 
 Objective = Callable[[Tensor, Tensor, list[list[int]]], dict[str, Tensor]]
 """(log_probs (B, T, V), lengths (B,), targets) -> terms, ``(B,)`` each; ``loss`` is the one to minimise."""
@@ -67,7 +68,8 @@ def make_objective(
     risk = WordErrors(tokens=tokens) if args.risk == "word" else TokenErrors()
     generator = generator if generator is not None else torch.Generator().manual_seed(args.seed)
     options = {
-        "sampler": SAMPLERS[args.sampler](num_paths=args.num_paths),
+        "sampler": make_sampler(args),
+        "include_reference": args.include_reference,
         "risk": risk,
         "estimator": args.estimator,
         **({"max_errors": args.max_errors} if args.estimator == "exact" else {}),
@@ -83,6 +85,12 @@ def make_objective(
     if args.acoustic_scale != 1:
         mwer = ScaledObjective(mwer, args.acoustic_scale)
     return InterpolatedObjective(mwer, ctc, args.ctc_weight) if args.ctc_weight else mwer
+
+
+def make_sampler(args: argparse.Namespace) -> AbstractPathSampler:
+    """Return what picks MWER's paths."""
+    options = {"mask_probability": args.mask_probability} if args.sampler == "negative" else {}
+    return SAMPLERS[args.sampler](num_paths=args.num_paths, **options)
 
 
 class CTCObjective:

@@ -60,6 +60,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--risk", choices=("word", "token"), default="word", help="what MWER counts")
     add("--num-paths", type=int, default=16, help="paths drawn per utterance by MWER")
     add("--sampler", choices=SAMPLERS, default="random", help="what picks MWER's paths")
+    add("--mask-probability", type=float, default=0.5, help="of hiding a token from negative sampling")
+    add("--include-reference", action="store_true", help="MWER weighs the reference among its paths")
     add("--estimator", choices=("nbest", "sampled", "exact"), default="nbest", help="of MWER; exact draws no paths")
     add("--max-errors", type=int, default=2, help="token errors that the exact estimator tells apart")
     add("--path-score", choices=("sum", "single"), default="sum", help="score of all alignments of a path, or its own")

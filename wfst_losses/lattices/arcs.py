@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from wfst_losses.validation import TokenSequence
 
 _MAX_ENUMERATED = 1_000_000
 IntColumn = npt.NDArray[np.int64]
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,24 +30,29 @@ class ArcLattice(AbstractLattice):
     An utterance's paths lead from its first state to its last; one without states is empty.
 
     Attributes:
-        source, destination: ``(A,)`` int64, states of all utterances, ``source < destination``, ascending in source.
-        token_splits, tokens: the tokens arc ``a`` writes are ``tokens[token_splits[a]:token_splits[a + 1]]``.
+        out_splits: ``(S + 1,)`` int64 where the arcs that leave each state begin, states of all utterances.
+        destination: ``(A,)`` int32, counted from the utterance's first state; above the source.
+        tokens, token_splits: int32, int64; the tokens arc ``a`` writes are
+            ``tokens[token_splits[a]:token_splits[a + 1]]``. Without splits it writes ``tokens[a]``, nothing where that
+            is not above 0.
         arc_scores: ``(A,)`` nats, any device, with autograd history.
         state_splits: ``(B + 1,)`` int64.
         labels: ``(A,)`` what arcs read, blank 0, -1 for nothing; used to mask whole tokens.
     """
 
-    source: IntColumn
-    destination: IntColumn
-    token_splits: IntColumn
-    tokens: IntColumn
+    out_splits: IntColumn
+    destination: npt.NDArray[np.int32]
+    tokens: npt.NDArray[np.int32]
+    token_splits: IntColumn | None
     arc_scores: torch.Tensor
     state_splits: IntColumn
     labels: npt.NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
-        if np.any(self.source >= self.destination) or np.any(np.diff(self.source) < 0):
-            raise ValueError("lattice: arcs are not sorted topologically, expected source < destination, ascending")
+        from wfst_losses.lattices.columns import is_topological
+
+        if not is_topological(self.out_splits, self.destination, self.state_splits):
+            raise ValueError("lattice: arcs are not sorted topologically, expected source < destination")
 
     @property
     def num_utterances(self) -> int:
@@ -62,38 +69,44 @@ class ArcLattice(AbstractLattice):
         """States of all utterances."""
         return int(self.state_splits[-1])
 
-    def values(self) -> npt.NDArray[np.float64]:
-        """The scores of the arcs on the CPU, in float64."""
-        return self.arc_scores.detach().cpu().double().numpy()
+    @functools.cached_property
+    def _values(self) -> npt.NDArray[np.floating[Any]]:
+        scores = self.arc_scores.detach().cpu()
+        if scores.dtype not in (torch.float32, torch.float64):
+            scores = scores.float()
+        values: npt.NDArray[np.floating[Any]] = scores.contiguous().numpy()
+        return values
+
+    def values(self) -> npt.NDArray[np.floating[Any]]:
+        """The scores of the arcs on the CPU, in float32 or float64."""
+        return self._values
 
     def utterance(self, index: int) -> Utterance:
         """One utterance of the lattice."""
-        low, high = self.state_splits[index : index + 2].tolist()
-        first, last = np.searchsorted(self.source, [low, high]).tolist()
-        return Utterance.of(self, slice(first, last), low, high)
+        return Utterance.of(self, *self.state_splits[index : index + 2].tolist())
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples; an empty utterance gets none."""
         from wfst_losses.lattices import sampling
 
-        values = scale * self.values()
         # Empty utterances take seeds too: they make no difference to the others.
         seeds = torch.randint(0, 2**62, (self.num_utterances, num_paths), generator=generator).numpy()
-        longest = sampling.longest_path(self.source, self.destination, self.num_states)
-        steps = np.full((self.num_utterances, num_paths, longest), -1, dtype=np.int64)
-        is_possible = np.zeros(self.num_utterances, dtype=bool)
+        drawn: list[tuple[IntColumn, IntColumn]] = [(_NOTHING, _NOTHING)] * self.num_utterances
 
         def draw(index: int) -> None:
             part = self.utterance(index)
-            sums = sampling.rests(part.destination, values[part.arcs], part.out_splits)
-            is_possible[index] = len(sums.mantissas) > 0 and sums.mantissas[0] > 0.0
-            if is_possible[index]:
-                sampling.walk(part.destination, part.out_splits, sums, seeds[index], steps[index])
+            columns = part.destination, part.scores, part.out_splits, float(scale)
+            rest = sampling.rests(*columns)
+            if part.num_states and rest[0] > -np.inf:
+                arcs, splits = sampling.walk(*columns, rest, seeds[index])
+                drawn[index] = part.arcs.start + arcs, np.diff(splits)
 
         self._in_parallel(draw)
-        offsets = np.searchsorted(self.source, self.state_splits[:-1])[is_possible].repeat(num_paths)[:, None]
-        taken = steps[is_possible].reshape(-1, longest)
-        return self._paths(np.where(taken >= 0, taken + offsets, -1), np.flatnonzero(is_possible).repeat(num_paths))
+        lengths = np.concatenate([lengths for _, lengths in drawn])
+        steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
+        steps[np.arange(steps.shape[1]) < lengths[:, None]] = np.concatenate([arcs for arcs, _ in drawn])
+        utterances = np.repeat(np.arange(self.num_utterances), [len(lengths) for _, lengths in drawn])
+        return self._paths(steps, utterances)
 
     def _in_parallel(self, work: Callable[[int], None]) -> None:
         """Call ``work`` with the number of every utterance."""
@@ -103,17 +116,17 @@ class ArcLattice(AbstractLattice):
             for index in range(begin, end):
                 work(index)
 
-        run_in_parallel(over, np.diff(np.searchsorted(self.source, self.state_splits)))
+        run_in_parallel(over, np.diff(self.out_splits[self.state_splits]))
 
     def best_sequences(self, num_paths: int) -> Paths:
         """Exact; an empty utterance gets none."""
         from wfst_losses.lattices import best_sequences
 
-        values = self.values()
         found: list[best_sequences.Found | None] = [None] * self.num_utterances
 
         def rank(index: int) -> None:
-            found[index] = best_sequences.best(self.utterance(index), values, num_paths)
+            part = self.utterance(index)
+            found[index] = best_sequences.best(part, best_sequences.columns_of(part), num_paths)
 
         self._in_parallel(rank)
         return best_sequences.ranked_paths(found)
@@ -123,21 +136,22 @@ class ArcLattice(AbstractLattice):
         paths = self.best_sequences(1)
         arcs = np.maximum(paths.steps, 0)
         labels = np.where(paths.steps >= 0, np.ones_like(arcs) if self.labels is None else self.labels[arcs], -1)
-        begins = np.diff(self.token_splits)[arcs] > 0
+        begins = self._num_tokens(arcs) > 0
         return Segments.of(paths, labels.astype(np.int64), begins | (self.labels is None), blank=0)
 
     def best_paths_around(self, paths: Paths, masks: npt.NDArray[np.bool_]) -> Paths:
         """One search per mask."""
         from wfst_losses.lattices import best_sequences
 
-        values, found = self.values().copy(), []
+        found = []
         for row, utterance in enumerate(paths.utterances.tolist()):
             part = self.utterance(utterance)
+            columns = best_sequences.columns_of(part)
             for mask in masks[row]:
-                hidden = paths.steps[row][mask & (paths.steps[row] >= 0)]
-                values[hidden], kept = -np.inf, values[hidden]
-                found.append(best_sequences.best(part, values, 1))
-                values[hidden] = kept
+                hidden = paths.steps[row][mask & (paths.steps[row] >= 0)] - part.arcs.start
+                columns.scores[hidden], kept = -np.inf, columns.scores[hidden]
+                found.append(best_sequences.best(part, columns, 1))
+                columns.scores[hidden] = kept
         return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 
     def enumerate(self) -> Paths:
@@ -164,12 +178,22 @@ class ArcLattice(AbstractLattice):
         padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
         return self._paths(padded.reshape(len(steps), longest), np.array(utterances, dtype=np.int64))
 
+    def _num_tokens(self, arcs: IntColumn) -> IntColumn:
+        """How many tokens each of some arcs writes."""
+        if self.token_splits is None:
+            return (self.tokens[arcs] > 0).astype(np.int64)
+        return self.token_splits[arcs + 1] - self.token_splits[arcs]
+
     def _paths(self, steps: IntColumn, utterances: IntColumn) -> Paths:
         taken = steps >= 0
-        _, places = ranges(self.token_splits[steps[taken]], self.token_splits[steps[taken] + 1])
-        counts = np.zeros(steps.shape, dtype=np.int64)
-        counts[taken] = np.diff(self.token_splits)[steps[taken]]
-        tokens = np.split(self.tokens[places], np.cumsum(counts.sum(axis=1))[:-1])[: len(steps)]
+        arcs, counts = steps[taken], np.zeros(steps.shape, dtype=np.int64)
+        counts[taken] = self._num_tokens(arcs)
+        if self.token_splits is None:
+            places = arcs[counts[taken] > 0]
+        else:
+            _, places = ranges(self.token_splits[arcs], self.token_splits[arcs + 1])
+        written = self.tokens[places].astype(np.int64)
+        tokens = np.split(written, np.cumsum(counts.sum(axis=1))[:-1])[: len(steps)]
         return Paths(steps, tokens, utterances, np.zeros(len(steps)))
 
     def sequence_scores(self, sequences: Sequence[TokenSequence], utterances: npt.NDArray[np.int64]) -> torch.Tensor:
@@ -183,11 +207,12 @@ class ArcLattice(AbstractLattice):
         """In float64."""
         from wfst_losses.lattices import sampling
 
-        values, totals = self.values(), np.full(self.num_utterances, -np.inf)
+        totals = np.full(self.num_utterances, -np.inf)
 
         def add_up(index: int) -> None:
             part = self.utterance(index)
-            totals[index] = sampling.log_sum(sampling.rests(part.destination, values[part.arcs], part.out_splits))
+            if part.num_states:
+                totals[index] = sampling.rests(part.destination, part.scores, part.out_splits, 1.0)[0]
 
         self._in_parallel(add_up)
         return torch.from_numpy(totals).to(self.arc_scores.device)

@@ -97,13 +97,18 @@ def ranked_paths(found: Sequence[Found | None], utterances: npt.NDArray[np.int64
     return Paths(steps, tokens, owners, np.zeros(len(lengths)))
 
 
-def best(part: Utterance, values: Floats, num_paths: int) -> Found | None:
-    """The best sequences of one utterance of a lattice with these scores; None where it has no path."""
-    scores = values[part.arcs]
-    rest = rests(part.source, part.destination, scores, part.num_states)
+def columns_of(part: Utterance) -> Columns:
+    """The columns of one utterance of a lattice, the rest yet to be found."""
+    destination, scores = part.destination.astype(np.int64), part.scores.astype(np.float64)
+    return Columns(destination, scores, part.out_splits, *part.every_token(), np.empty(part.num_states))
+
+
+def best(part: Utterance, columns: Columns, num_paths: int) -> Found | None:
+    """The best sequences of one utterance of a lattice with these columns; None where it has no path."""
+    rest = rests(columns.destination, columns.scores, columns.out_splits)
     if not part.num_states or not rest[0] > -np.inf:
         return None
-    columns = Columns(part.destination, scores, part.out_splits, part.tokens, part.token_splits, rest)
+    columns = columns._replace(rest=rest)
     for threshold in thresholds(float(rest[0])):
         found: Found = search(columns, num_paths, threshold, False)
         if found.is_complete:
@@ -112,13 +117,14 @@ def best(part: Utterance, values: Floats, num_paths: int) -> Found | None:
 
 
 @compiled
-def rests(source: Ints, destination: Ints, scores: Floats, num_states: int) -> Floats:
+def rests(destination: Ints, scores: Floats, out_splits: Ints) -> Floats:
     """``(num_states,)`` the score of the best path from each state to the last; none leads through NaN."""
-    rest = np.full(num_states, -np.inf)
+    num_states = len(out_splits) - 1
+    rest = np.full(max(num_states, 0), -np.inf)
     rest[num_states - 1 :] = 0.0
-    for arc in range(len(source) - 1, -1, -1):
-        value = scores[arc] + rest[destination[arc]]
-        rest[source[arc]] = max(rest[source[arc]], value)
+    for state in range(num_states - 2, -1, -1):
+        for arc in range(out_splits[state], out_splits[state + 1]):
+            rest[state] = max(rest[state], scores[arc] + rest[destination[arc]])
     return rest
 
 

@@ -18,16 +18,12 @@ class PrefixTree:
     Attributes:
         leaf: ``(P,)`` the node of each whole sequence.
         parent, label: ``(num_nodes,)`` how each node is entered; -1 at the root.
-        by_label: nodes other than the root, grouped by label, within a label in ascending order of parent.
-        label_splits: ``(num_labels + 1,)`` where each label's group begins in ``by_label``.
         child_splits, children: the children of each node, in ascending order of label.
     """
 
     leaf: npt.NDArray[np.int64]
     parent: npt.NDArray[np.int64]
     label: npt.NDArray[np.int64]
-    by_label: npt.NDArray[np.int64]
-    label_splits: npt.NDArray[np.int64]
     child_splits: npt.NDArray[np.int64]
     children: npt.NDArray[np.int64]
 
@@ -54,8 +50,6 @@ class PrefixTree:
         leaf = np.zeros(len(sequences), dtype=np.int64)
         full = lengths[order] > 0
         leaf[order[full]] = node[full, lengths[order][full] - 1]
-        by_label = 1 + np.lexsort((parent[1:], label[1:]))
-        splits = np.searchsorted(label[by_label], np.arange(int(label.max(initial=0)) + 2))
         children = 1 + np.lexsort((label[1:], parent[1:]))
         child_splits = np.searchsorted(parent[children], np.arange(len(parent) + 1))
-        return cls(leaf, parent, label, by_label, splits, child_splits, children)
+        return cls(leaf, parent, label, child_splits, children)

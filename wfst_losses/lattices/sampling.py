@@ -3,103 +3,76 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wfst_losses.compiled import compiled
-from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two
+from wfst_losses.compiled import compiled, compiled_reduction
+from wfst_losses.compiled.floats import exp64
 from wfst_losses.compiled.random import next_uniform
-from wfst_losses.lattices.weights import NOTHING, weigh
 
 Ints = npt.NDArray[np.int64]
+States = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.floating[Any]]
 
 
-class Rests(NamedTuple):
-    """Sums over the rest of all paths from each state of one utterance, and what each arc adds to its source's.
-
-    Attributes:
-        mantissas, exponents: ``(num_states,)``.
-        shares: ``(A,)`` each arc's part of the sum at its source, 0..1.
-    """
-
-    mantissas: Floats
-    exponents: Ints
-    shares: Floats
+@compiled_reduction
+def _log_sum(values: Floats) -> float:
+    peak = -np.inf
+    for value in values:
+        peak = max(peak, value)
+    if peak == -np.inf:
+        return peak
+    total = 0.0
+    for value in values:
+        total += exp64(value - peak)
+    return peak + math.log(total)
 
 
 @compiled
-def rests(destination: Ints, scores: Floats, out_splits: Ints) -> Rests:
-    """Of one utterance with states from 0 to the last, its end; arcs in ascending order of source."""
-    num_states = len(out_splits) - 1
-    factors, powers = weigh(scores)
-    mantissas, exponents = np.zeros(num_states, np.float64), np.full(num_states, np.int64(NOTHING))
-    mantissas[num_states - 1 :], exponents[num_states - 1 :] = 1.0, 0
+def rests(destination: States, scores: Scores, out_splits: Ints, scale: float) -> Floats:
+    """``(num_states,)`` the log-sum over all paths from each state to the last, of ``scale`` times their scores.
+
+    One utterance with states from 0 to the last, its end. No path leads through NaN.
+    """
+    num_states, widest = len(out_splits) - 1, 0
+    for state in range(num_states):
+        widest = max(widest, out_splits[state + 1] - out_splits[state])
+    values, rest = np.empty(widest, np.float64), np.full(max(num_states, 0), -np.inf)
+    rest[num_states - 1 :] = 0.0
     for state in range(num_states - 2, -1, -1):
-        peak = np.int64(NOTHING)
-        for arc in range(out_splits[state], out_splits[state + 1]):
-            there = destination[arc]
-            factors[arc] *= mantissas[there]
-            powers[arc] += exponents[there]
-            if factors[arc] > 0.0:
-                peak = max(peak, powers[arc])
-        total = 0.0
-        for arc in range(out_splits[state], out_splits[state + 1]):
-            # An impossible arc may lie above the peak: 0 times anything finite.
-            factors[arc] *= power_of_two(min(powers[arc] - peak, 0))
-            total += factors[arc]
-        if total > 0.0:
-            for arc in range(out_splits[state], out_splits[state + 1]):
-                factors[arc] /= total
-            excess = exponent_of(total)
-            mantissas[state], exponents[state] = total * power_of_two(-excess), peak + excess
-    return Rests(mantissas, exponents, factors)
+        low, high = out_splits[state], out_splits[state + 1]
+        for arc in range(low, high):
+            value = scale * scores[arc] + rest[destination[arc]]
+            values[arc - low] = max(-np.inf, value)
+        rest[state] = _log_sum(values[: high - low])
+    return rest
 
 
 @compiled
-def log_sum(sums: Rests) -> float:
-    """Over all paths, -inf if there is none."""
-    if len(sums.mantissas) == 0 or sums.mantissas[0] == 0.0:
-        return -np.inf
-    return float(math.log(sums.mantissas[0]) + sums.exponents[0] / LOG2_E)
-
-
-@compiled
-def walk(destination: Ints, out_splits: Ints, sums: Rests, seeds: Ints, steps: Ints) -> None:
-    """Into the rows of ``steps`` one path per seed: the arcs taken, -1 as given beyond its end.
-
-    ``sums.shares`` becomes cumulative in the rows of the states that are passed.
-    """
-    end, shares = len(out_splits) - 2, sums.shares
-    is_cumulative = np.zeros(len(out_splits), np.bool_)
+def walk(
+    destination: States, scores: Scores, out_splits: Ints, scale: float, rest: Floats, seeds: Ints
+) -> tuple[Ints, Ints]:
+    """One path per seed: the arcs taken, and where each path's begin. There must be a path."""
+    end, size = len(out_splits) - 2, 0
+    steps, splits = np.empty(64 * len(seeds), np.int64), np.zeros(len(seeds) + 1, np.int64)
     for path in range(len(seeds)):
-        state, stream, length = 0, np.uint64(seeds[path]), 0
+        state, stream = 0, np.uint64(seeds[path])
         while state != end:
-            low, high = out_splits[state], out_splits[state + 1]
-            if not is_cumulative[state]:
-                is_cumulative[state] = True
-                for arc in range(low + 1, high):
-                    shares[arc] += shares[arc - 1]
             stream, uniform = next_uniform(stream)
-            # Rounding leaves the sum of the shares beside 1; the first above the point is one whose own is not 0.
-            point = uniform * shares[high - 1]
-            while high - low > 1:
-                middle = (low + high - 1) // 2
-                if shares[middle] > point:
-                    high = middle + 1
-                else:
-                    low = middle + 1
-            steps[path, length] = low
-            length += 1
-            state = destination[low]
-
-
-@compiled
-def longest_path(source: Ints, destination: Ints, num_states: int) -> int:
-    """The most arcs on any path; arcs in ascending order of source."""
-    depth = np.zeros(num_states, np.int64)
-    for arc in range(len(source)):
-        depth[destination[arc]] = max(depth[destination[arc]], depth[source[arc]] + 1)
-    return int(depth.max()) if num_states else 0
+            taken, reached = -1, 0.0
+            for arc in range(out_splits[state], out_splits[state + 1]):
+                share = exp64(scale * scores[arc] + rest[destination[arc]] - rest[state])
+                if share > 0.0:
+                    # Rounding leaves the sum of the shares beside 1: the last arc takes what is missing.
+                    taken, reached = arc, reached + share
+                    if reached > uniform:
+                        break
+            if size == len(steps):
+                steps = np.append(steps, steps)
+            steps[size] = taken
+            size, state = size + 1, destination[taken]
+        splits[path + 1] = size
+    return steps[:size], splits

@@ -32,8 +32,6 @@ class SequenceScores(torch.autograd.Function):
         utterances: IntColumn,
     ) -> torch.Tensor:
         """Each utterance on its own."""
-        # A copy: scores changed before the backward pass would change the gradient without a word.
-        values = lattice.values().copy()
         result = np.full(len(sequences), -np.inf)
         ctx.parts = []
         for utterance in np.unique(utterances).tolist():
@@ -41,7 +39,7 @@ class SequenceScores(torch.autograd.Function):
             if part.num_states:
                 rows = np.flatnonzero(utterances == utterance)
                 tree = PrefixTree.of([sequences[row] for row in rows.tolist()])
-                ctx.parts.append((rows, _Composition(part, tree, values[part.arcs])))
+                ctx.parts.append((rows, _Composition(part, tree)))
 
         def add_up(begin: int, end: int) -> None:
             for rows, composition in ctx.parts[begin:end]:
@@ -56,7 +54,7 @@ class SequenceScores(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """One pass per utterance for all its sequences."""
         coefficients = gradients[0].detach().cpu().double().numpy()
-        gradient = np.zeros(len(ctx.like))
+        gradient = np.zeros(len(ctx.like), np.float64 if ctx.like.dtype == torch.float64 else np.float32)
 
         def differentiate(begin: int, end: int) -> None:
             for rows, composition in ctx.parts[begin:end]:
@@ -72,10 +70,11 @@ class PathScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, arc_scores: torch.Tensor, steps: IntColumn) -> torch.Tensor:
         """``(P,)`` for ``(P, L)`` arcs, -1 beyond a path's end."""
-        values = arc_scores.detach().cpu().numpy()
         ctx.steps, ctx.like = steps, arc_scores
-        taken = np.append(values, 0).astype(values.dtype)[steps] if steps.size else np.zeros(steps.shape)
-        return torch.from_numpy(taken.sum(axis=1, dtype=np.float64)).to(arc_scores.device)
+        taken = np.zeros(steps.shape)
+        arcs = torch.from_numpy(steps[steps >= 0]).to(arc_scores.device)
+        taken[steps >= 0] = arc_scores.detach()[arcs].cpu().double().numpy()
+        return torch.from_numpy(taken.sum(axis=1)).to(arc_scores.device)
 
     @staticmethod
     @differentiated_once
@@ -83,32 +82,34 @@ class PathScores(torch.autograd.Function):
         """Each arc gets what the paths over it get."""
         taken = ctx.steps >= 0
         coefficients = np.broadcast_to(gradients[0].detach().cpu().double().numpy()[:, None], taken.shape)
-        gradient = np.bincount(ctx.steps[taken], weights=coefficients[taken], minlength=len(ctx.like))
-        return torch.from_numpy(gradient).to(ctx.like.device, ctx.like.dtype), None
+        arcs = ctx.steps[taken]
+        sums = np.bincount(arcs, weights=coefficients[taken], minlength=len(ctx.like))[arcs]
+        gradient = torch.zeros_like(ctx.like)
+        gradient[torch.from_numpy(arcs).to(ctx.like.device)] = torch.from_numpy(sums).to(ctx.like)
+        return gradient, None
 
 
 def _in_parallel(work: Any, parts: list[tuple[IntColumn, _Composition]]) -> None:
     from wfst_losses.compiled.threads import run_in_parallel
 
-    run_in_parallel(work, np.array([len(composition.part.source) for _, composition in parts], dtype=np.int64))
+    run_in_parallel(work, np.array([len(composition.part.destination) for _, composition in parts], dtype=np.int64))
 
 
 class _Composition:
     """One utterance with the tree of its sequences, and what the forward pass left for the backward one."""
 
-    def __init__(self, part: Utterance, tree: PrefixTree, scores: npt.NDArray[np.float64]) -> None:
-        self.part, self.leaf, self.scores = part, tree.leaf, scores
-        self.tree = (tree.parent, tree.label, tree.by_label, tree.label_splits, tree.child_splits, tree.children)
+    def __init__(self, part: Utterance, tree: PrefixTree) -> None:
+        self.part, self.tree = part, tree
 
     def forward(self) -> npt.NDArray[np.float64]:
         """The log-sum of each sequence of the tree."""
         from wfst_losses.lattices import tree_sums
 
-        part = self.part
-        self.arcs = tree_sums.Arcs(part.source, part.tokens, part.token_splits, part.arcs_into, part.into_splits)
-        self.columns = tree_sums.Tree(*self.tree)
-        self.pairs = tree_sums.forward(self.arcs, self.columns, self.scores, part.num_states)
-        self.leaves, log_sums = tree_sums.leaf_pairs(self.leaf, self.pairs)
+        part, tree = self.part, self.tree
+        left = tree_sums.fewest_left(tree.parent, tree.leaf)
+        arcs = tree_sums.Arcs(part.out_splits, part.destination, part.tokens, part.token_splits, part.scores)
+        self.made = tree_sums.forward(arcs, tree_sums.Tree(tree.label, tree.child_splits, tree.children, left))
+        self.leaves, log_sums = tree_sums.leaf_pairs(tree.leaf, part.num_states - 1, self.made)
         result: npt.NDArray[np.float64] = log_sums
         return result
 
@@ -116,7 +117,7 @@ class _Composition:
         """Gradient of the sum of ``coefficients`` times log-sums."""
         from wfst_losses.lattices import tree_sums
 
-        adjoint = np.zeros(len(self.pairs.node))
+        adjoint = np.zeros(int(self.made.filled[0]))
         np.add.at(adjoint, self.leaves[self.leaves >= 0], coefficients[self.leaves >= 0])
-        result: npt.NDArray[np.float64] = tree_sums.backward(self.arcs, self.columns, self.scores, self.pairs, adjoint)
+        result: npt.NDArray[np.float64] = tree_sums.backward(len(self.part.destination), self.made, adjoint)
         return result

@@ -148,7 +148,9 @@ def expected_errors(
     expected, loss = weighting(scores.double(), costs, segment, criterion, lattice.num_utterances)
     counts = np.bincount(paths.utterances, minlength=lattice.num_utterances)
     empty = torch.from_numpy(counts == 0).to(loss.device)
-    loss = loss.masked_fill(empty, torch.inf).to(lattice.scores.dtype) + 0.0 * _anchor(lattice.scores)
+    loss = loss.masked_fill(empty, torch.inf).to(lattice.scores.dtype)
+    if lattice.scores.requires_grad and not loss.requires_grad:
+        loss = loss + 0.0 * _anchor(lattice.scores)
     expected = expected.detach().masked_fill(empty, torch.inf)
     diagnostics = _diagnostics(drawn, unique, paths, errors, expected.cpu().double().numpy())
     if measure_mass:

@@ -12,6 +12,7 @@ import torch
 from wfst_losses.backends.k2 import k2
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices import ArcLattice
+from wfst_losses.lattices.columns import is_topological
 
 if TYPE_CHECKING:
     from k2 import Fsa
@@ -29,7 +30,7 @@ class K2Lattice(ArcLattice):
 
     def grid_paths(self, num_paths: int, scale: float, use_double_scores: bool) -> Paths:
         """``k2.random_paths`` over a copy whose scores are scaled as k2 scales them, in float32."""
-        if len(self.source) == 0:
+        if len(self.destination) == 0:
             return self._paths(np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64))
         scaled = k2.Fsa(self.fsa.arcs.clone())
         scaled.scores = self.fsa.scores.detach() * scale
@@ -54,16 +55,14 @@ def read_lattice(lattice: Fsa) -> K2Lattice:
         raise ValueError(f"lattice has shape {tuple(lattice.shape)}, expected an FsaVec: one graph per utterance")
     arcs = lattice.arcs.values().cpu().numpy()
     state_splits = lattice.arcs.shape().row_splits(1).cpu().numpy().astype(np.int64)
-    source = lattice.arcs.shape().row_ids(2).cpu().numpy().astype(np.int64)
-    utterance_of_state = lattice.arcs.shape().row_ids(1).cpu().numpy().astype(np.int64)
-    offset = state_splits[utterance_of_state[source]]
-    destination = arcs[:, 1].astype(np.int64) + offset
-    if np.any(destination <= source):
+    out_splits = lattice.arcs.shape().row_splits(2).cpu().numpy().astype(np.int64)
+    destination = np.ascontiguousarray(arcs[:, 1])
+    if not is_topological(out_splits, destination, state_splits):
         return read_lattice(_sorted(lattice))
     _check_scores(lattice.scores.detach())
-    token_splits, tokens = _tokens(lattice)
+    tokens, token_splits = _tokens(lattice)
     return K2Lattice(
-        source, destination, token_splits, tokens, lattice.scores, state_splits, labels=arcs[:, 2], fsa=lattice
+        out_splits, destination, tokens, token_splits, lattice.scores, state_splits, labels=arcs[:, 2], fsa=lattice
     )
 
 
@@ -86,15 +85,11 @@ def _sorted(lattice: Fsa) -> Fsa:
     return sorted_lattice
 
 
-def _tokens(lattice: Fsa) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row splits and values of what each arc writes: epsilons (0) and the final arcs' -1 left out."""
+def _tokens(lattice: Fsa) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64] | None]:
+    """What each arc writes, as an `ArcLattice` holds it: epsilons (0) and the final arcs' -1 are nothing."""
     written = getattr(lattice, "aux_labels", lattice.labels)
     if isinstance(written, torch.Tensor):
-        values = written.cpu().numpy().astype(np.int64)
-        splits = np.arange(len(values) + 1)
-    else:
-        values = written.values.cpu().numpy().astype(np.int64)
-        splits = written.shape.row_splits(1).cpu().numpy().astype(np.int64)
-    kept = values > 0
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return before[splits], values[kept]
+        return np.ascontiguousarray(written.cpu().numpy().astype(np.int32, copy=False)), None
+    values, splits = written.values.cpu().numpy(), written.shape.row_splits(1).cpu().numpy()
+    before = np.concatenate([[0], np.cumsum(values > 0)])
+    return values[values > 0].astype(np.int32), before[splits]
