@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
-from case import Defect, Empty, Refused, Unchanged
+from case import Defect, Empty, Finite, Impossible, Refused, Unchanged
 from changes import put, refused, to
 
 
@@ -95,6 +96,11 @@ NONFINITE = (
     Defect("a frame of NaN", put((1, 2), float("nan")), refused("[1, 2")),
 )
 
+LEFT_OUT = tuple(
+    dataclasses.replace(defect, expected=Impossible(2 if "last" in defect.name else 0 if "first" in defect.name else 1))
+    for defect in NONFINITE
+)
+
 NORMALISED = (
     Defect("probabilities", lambda x: x.exp(), refused("from", "probabilities"), is_ours=True),
     Defect("logits", lambda x: x + 2.0, refused("logits", "[0, 0]"), is_ours=True),
@@ -119,6 +125,10 @@ ARC_SCORES = (
 
 SCORE_DEFECTS: dict[str, tuple[Defect, ...]] = {
     "log_probs": (*SHAPES, *NONFINITE, *NORMALISED),
+    "log_probs_left_out": LEFT_OUT,
+    "log_probs_let_pass": tuple(
+        dataclasses.replace(defect, expected=Finite()) for defect in NONFINITE if defect.name != "a frame of NaN"
+    ),
     "logits": (*SHAPES, *NONFINITE),
     "arc_scores_tensor": ARC_SCORES,
     "shape_of_scores": tuple(defect for defect in SHAPES if isinstance(defect.expected, Refused) and not defect.others),

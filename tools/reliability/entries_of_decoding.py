@@ -28,7 +28,7 @@ def _graph() -> wfst_losses.DecodingGraph:
     return wfst_losses.decoding_graph(topologies.build("correct", 5), language_model())
 
 
-def _decode(**arguments: Any) -> tuple[Any, Any]:
+def best_outputs(**arguments: Any) -> tuple[Any, Any]:
     """Scores, and the sequences in place of a gradient."""
     found = wfst_losses.decode(**arguments)
     tokens = np.zeros((len(found.sequences), 6, 1))
@@ -37,13 +37,14 @@ def _decode(**arguments: Any) -> tuple[Any, Any]:
     return -found.scores.numpy(), tokens
 
 
-def _decode_nbest(**arguments: Any) -> tuple[Any, Any]:
+def nbest_outputs(**arguments: Any) -> tuple[Any, Any]:
     """The best scores, and the best sequences in place of a gradient."""
     found = wfst_losses.decode_nbest(**arguments)
     tokens = np.zeros((len(found.sequences), 6, 1))
     for row, sequences in enumerate(found.sequences):
-        tokens[row, : len(sequences[0]), 0] = sequences[0]
-    return -np.array([scores[0] for scores in found.scores]), tokens
+        if sequences:
+            tokens[row, : len(sequences[0]), 0] = sequences[0]
+    return -np.array([float(scores[0]) if len(scores) else -np.inf for scores in found.scores]), tokens
 
 
 def _lexicon() -> Arguments:
@@ -83,7 +84,8 @@ def _read(**arguments: Any) -> None:
         wfst_losses.read_graph_file(**{"path": path, **arguments})
 
 
-def _decoded() -> Arguments:
+def decoded() -> Arguments:
+    """What both are given."""
     return {"graph": _graph(), "log_probs": log_probs(), "input_lengths": [6, 5, 4]}
 
 
@@ -151,8 +153,8 @@ def get_decoding_entries() -> list[Entry]:
     }
     manifest: Arguments = {"manifest": _cuts(), "tokens": TOKENS.encode(), "subsampling": "1"}
     return [
-        Entry("decode", _decode, _decoded, _DECODED),
-        Entry("decode_nbest", _decode_nbest, lambda: _decoded() | {"num_paths": 3}, _DECODED | {"num_paths": "count"}),
+        Entry("decode", best_outputs, decoded, _DECODED),
+        Entry("decode_nbest", nbest_outputs, lambda: decoded() | {"num_paths": 3}, _DECODED | {"num_paths": "count"}),
         Entry("decoding_graph", made_of(wfst_losses.decoding_graph), _decoding, _DECODING | {"on_stage": "function"}),
         Entry("GraphStore", _store, _decoding, _DECODING | {"folder": "path"}),
         Entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,15 @@ from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_dia
 from wfst_losses.losses.reduction import reduce
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
-from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_generator, check_reduction, shown
+from wfst_losses.validation import (
+    TokenSequence,
+    check_choice,
+    check_flag,
+    check_generator,
+    check_nonfinite,
+    check_reduction,
+    shown,
+)
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -36,6 +45,7 @@ def lattice_mwer_loss(
     include_best: bool = False,
     generator: torch.Generator | None = None,
     return_diagnostics: bool | str = False,
+    nonfinite: str = "raise",
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
 
@@ -57,6 +67,8 @@ def lattice_mwer_loss(
         reduction: "sum", "mean" over finite utterances, or "none" for ``(B,)``.
         sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
             as in `mwer_loss`.
+        nonfinite: what arcs that score NaN or +inf do: "raise", "drop" (the utterance is +inf with zero gradient, and
+            in the diagnostics) or "pass": no path takes them.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.
@@ -83,11 +95,13 @@ def lattice_mwer_loss(
         include_reference,
         include_best,
     )
-    arcs = read_lattice(lattice)
+    check_nonfinite(nonfinite)
+    arcs = read_lattice(lattice, nonfinite)
     references = _check_references(ref_texts, arcs.num_utterances)
     measure_mass = check_diagnostics(return_diagnostics)
     losses, diagnostics = expected_errors(arcs, references, criterion, generator, measure_mass=measure_mass)
     value = reduce(losses, reduction)
+    diagnostics = dataclasses.replace(diagnostics, dropped=arcs.dropped)
     return (value, diagnostics) if return_diagnostics else value
 
 
