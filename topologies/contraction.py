@@ -33,11 +33,6 @@ def _check_composition(value: object) -> None:
         raise ValueError(f"composition is {value!r:.80}, expected a Composition such as compose_graph gives")
 
 
-def _check_composition(value: object) -> None:
-    if not isinstance(value, Composition):
-        raise ValueError(f"composition is {value!r:.80}, expected a Composition such as compose_graph gives")
-
-
 def contracted(composition: Composition, is_inner: npt.NDArray[np.bool_]) -> Composition:
     """The same paths without most of the states ``is_inner``, which are entered by virtual arcs that write nothing.
 

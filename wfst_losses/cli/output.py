@@ -49,12 +49,12 @@ class NewPath(click.Path):
     def __init__(self, *, is_folder: bool = False) -> None:
         super().__init__(dir_okay=is_folder, file_okay=not is_folder, path_type=Path)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path."""
         # Path("") is the folder that the command runs in.
         if not str(value):
             self.fail(f"{value!r} is no name, expected one", param, ctx)
-        path = Path(super().convert(value, param, ctx))
+        path = Path(str(super().convert(value, param, ctx)))
         if self.file_okay and not path.parent.is_dir():
             self.fail(f"{path}: there is no folder {path.parent}", param, ctx)
         return path
