@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,19 @@ from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, c
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 """How far a row's log-sum may lie from 0: rounding V probabilities to the dtype, with a margin."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PendingCheck:
+    """What is left to those who read the rows anyway: a pass of its own would cost more than all of the reading.
+
+    Attributes:
+        tolerance: how far a row's log-sum may lie from 0.
+        refuse: look at every row, and raise a ValueError that names the first that is wrong, if any is.
+    """
+
+    tolerance: float
+    refuse: Callable[[], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +44,7 @@ class Emissions:
         dropped: ``(B,)`` bool: utterances with NaN or +inf that the caller asked to drop.
         is_finite: False where NaN or +inf were let through on request.
         max_memory: what sums may take beside the scores, bytes.
+        pending: a check of values that sums make on their way, None where it is made. See `AbstractBackend`.
     """
 
     scores: torch.Tensor
@@ -39,6 +54,7 @@ class Emissions:
     dropped: npt.NDArray[np.bool_]
     is_finite: bool = True
     max_memory: int = 2**63 - 1
+    pending: PendingCheck | None = None
 
     def require(self, what: str, predicted_bytes: int) -> None:
         """Refuse work before it allocates.
@@ -87,12 +103,16 @@ def read_emissions(
     check_normalised: bool = True,
     nonfinite: str = "raise",
     max_memory: int | None = None,
+    may_defer: bool = False,
 ) -> Emissions:
     """Check and upcast what a network gave.
 
     Half and bfloat16 become float32. With ``from_logits`` rows will be log-softmaxed, which leaves log-probs as they
     are; without it rows must already sum to 1 in probability unless ``check_normalised`` is off. One pass over the
     scores tells their log-sums, and with them NaN, +inf and rows that are not normalised.
+
+    With ``may_defer`` that is left pending where the log-sums are not needed, for sums that read the rows on the CPU:
+    they look at all that they read for NaN and +inf, and at some whole rows of each utterance, of small calls at all.
 
     Raises:
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
@@ -109,8 +129,16 @@ def read_emissions(
     tolerance = _TOLERANCE[scores.dtype]
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
-    log_sums = _log_sums(scores.detach(), lengths)
     dropped = np.zeros(num_utterances, dtype=bool)
+    if may_defer and not from_logits and nonfinite == "raise" and scores.device.type == "cpu":
+
+        def refuse() -> None:
+            read_emissions(log_probs, lengths, check_normalised=check_normalised)
+
+        pending = PendingCheck(tolerance if check_normalised else np.inf, refuse)
+        nothing = np.zeros(scores.shape[:2], dtype=np.float64 if scores.dtype == torch.float64 else np.float32)
+        return Emissions(scores, nothing, from_logits, lengths, dropped, True, most_bytes, pending)
+    log_sums = _log_sums(scores.detach(), lengths)
     # A row's log-sum is NaN or +inf exactly where the row holds NaN or +inf; frames that are not live have 0.
     lowest, highest = log_sums.min(initial=0.0), log_sums.max(initial=0.0)  # NaN where any is
     is_finite = bool(highest < np.inf and (lowest > -np.inf or not from_logits))

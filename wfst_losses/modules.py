@@ -70,10 +70,11 @@ def _check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> 
     known = [
         name
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY
+        if name not in ("reduction", "target_lengths")
+        and (parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY)
     ]
     for name in options:
-        if name not in known or name in ("reduction", "target_lengths"):
+        if name not in known:
             raise ValueError(f"{name} is no option of {function.__name__}, expected some of {', '.join(known)}")
 
 
@@ -155,14 +156,7 @@ class MWERLoss(AbstractLoss):
         **options: Any,
     ) -> None:
         super().__init__(reduction=reduction, **options)
-        check_number("auxiliary_weight", auxiliary_weight, low=0.0)
-        if auxiliary is not None and not isinstance(auxiliary, (CTCLoss, MMILoss)):
-            raise ValueError(f"auxiliary is {auxiliary!r:.80}, expected a CTCLoss or an MMILoss")
-        if (auxiliary is None) != (auxiliary_weight == 0):
-            raise ValueError(
-                f"auxiliary is {auxiliary!r:.80} and auxiliary_weight is {auxiliary_weight}, expected a loss and a "
-                "weight above 0, or neither"
-            )
+        _check_auxiliary(auxiliary, auxiliary_weight)
         self.auxiliary, self.auxiliary_weight = auxiliary, auxiliary_weight
 
     def forward(
@@ -177,9 +171,25 @@ class MWERLoss(AbstractLoss):
         result = mwer_loss(*batch, **_with_diagnostics(self.options))
         losses, diagnostics = cast("tuple[torch.Tensor, Diagnostics]", result)
         if self.auxiliary is not None:
-            losses = losses + self.auxiliary_weight * self.auxiliary.values(*batch)
-            losses = losses.masked_fill(losses.detach() == torch.inf, torch.inf)
+            losses = _joined(losses, self.auxiliary_weight * self.auxiliary.values(*batch))
         return self._finish(losses, diagnostics)
+
+
+def _check_auxiliary(auxiliary: object, auxiliary_weight: object) -> None:
+    check_number("auxiliary_weight", auxiliary_weight, low=0.0)
+    if auxiliary is not None and not isinstance(auxiliary, (CTCLoss, MMILoss)):
+        raise ValueError(f"auxiliary is {auxiliary!r:.80}, expected a CTCLoss or an MMILoss")
+    if (auxiliary is None) != (auxiliary_weight == 0):
+        raise ValueError(
+            f"auxiliary is {auxiliary!r:.80} and auxiliary_weight is {auxiliary_weight}, expected a loss and a "
+            "weight above 0, or neither"
+        )
+
+
+def _joined(losses: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Their sum; impossible in one is impossible, with zero gradient, in both."""
+    both = losses + others.to(losses.device)
+    return both.masked_fill(both.detach() == torch.inf, torch.inf)
 
 
 def _with_diagnostics(options: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +197,12 @@ def _with_diagnostics(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class LatticeMWERLoss(AbstractLoss):
-    """`lattice_mwer_loss` with its options fixed; ``k2.MWERLoss``'s arguments in its order."""
+    """`lattice_mwer_loss` with its options fixed; ``k2.MWERLoss``'s arguments in its order.
+
+    Args:
+        auxiliary, auxiliary_weight: as in `MWERLoss`; called with what the lattice was made from.
+        options: `lattice_mwer_loss`'s.
+    """
 
     function = staticmethod(lattice_mwer_loss)
 
@@ -196,9 +211,14 @@ class LatticeMWERLoss(AbstractLoss):
         temperature: float = 1.0,
         use_double_scores: bool = True,
         reduction: str = "sum",
+        *,
+        auxiliary: CTCLoss | MMILoss | None = None,
+        auxiliary_weight: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(reduction=reduction, temperature=temperature, use_double_scores=use_double_scores, **options)
+        _check_auxiliary(auxiliary, auxiliary_weight)
+        self.auxiliary, self.auxiliary_weight = auxiliary, auxiliary_weight
 
     def forward(
         self,
@@ -206,8 +226,24 @@ class LatticeMWERLoss(AbstractLoss):
         ref_texts: list[list[int]] | RaggedTensor,
         nbest_scale: float = 0.5,
         num_paths: int = 200,
+        *,
+        log_probs: torch.Tensor | None = None,
+        targets: Targets | None = None,
+        input_lengths: Lengths | None = None,
     ) -> torch.Tensor:
-        """The reduced loss."""
+        """The reduced loss.
+
+        With ``auxiliary`` it also takes ``log_probs``, ``targets`` and ``input_lengths`` for it, utterances in the
+        lattice's order: that of its supervisions.
+        """
+        batch = log_probs, targets, input_lengths
+        if any((part is None) != (self.auxiliary is None) for part in batch):
+            names = ("log_probs", "targets", "input_lengths")
+            missing = [name for name, part in zip(names, batch, strict=True) if part is None]
+            raise ValueError(
+                f"{', '.join(missing) or 'none of ' + ', '.join(names)} is None and auxiliary is "
+                f"{self.auxiliary!r:.80}, expected all of them with an auxiliary loss, none without"
+            )
         result = lattice_mwer_loss(
             lattice,
             ref_texts,
@@ -215,7 +251,10 @@ class LatticeMWERLoss(AbstractLoss):
             num_paths,
             **{**_with_diagnostics(self.options), "reduction": "none"},
         )
-        return self._finish(*cast("tuple[torch.Tensor, Diagnostics]", result))
+        losses, diagnostics = cast("tuple[torch.Tensor, Diagnostics]", result)
+        if self.auxiliary is not None:
+            losses = _joined(losses, self.auxiliary_weight * self.auxiliary.values(*batch))  # type: ignore[arg-type]
+        return self._finish(losses, diagnostics)
 
 
 class SmoothedMaxPoolingLoss(AbstractLoss):
@@ -264,8 +303,8 @@ class SmoothedMaxPoolingLoss(AbstractLoss):
             raise ValueError("one of encoder_log_probs and parts is None, expected both or neither")
         losses = decoder_smoothed_max_pooling_loss(logits, keywords, end_frames, input_lengths, **self.options)
         if encoder_log_probs is not None and self.encoder_weight:
-            losses = losses + self.encoder_weight * encoder_smoothed_max_pooling_loss(
+            others = encoder_smoothed_max_pooling_loss(
                 encoder_log_probs, parts, end_frames, input_lengths, part_lengths, **self.encoder_options
             )
-            losses = losses.masked_fill(losses.detach() == torch.inf, torch.inf)
+            losses = _joined(losses, self.encoder_weight * others)
         return self._finish(losses)

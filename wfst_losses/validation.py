@@ -193,18 +193,20 @@ def check_targets(
         sequences = _padded_rows(targets, target_lengths, num_utterances)
     else:
         sequences = _listed_rows(targets, target_lengths, num_utterances)
-    for index, sequence in enumerate(sequences):
-        wrong = (sequence < 0) | (sequence >= num_labels) | (sequence == blank)
-        if wrong.any():
-            position = int(np.argmax(wrong))
-            label = int(sequence[position])
-            if label == blank:
-                problem = f"is {label}, the blank; expected a token other than blank"
-            else:
-                problem = f"is {label} but log_probs has {num_labels} columns, expected 0..{num_labels - 1}" + (
-                    ": is the output layer one too small?" if label == num_labels else ""
-                )
-            raise ValueError(f"targets[{index}][{position}] {problem}")
+    every = np.concatenate([np.empty(0, np.int64), *sequences])
+    wrong = (every < 0) | (every >= num_labels) | (every == blank)
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        ends = np.cumsum([len(sequence) for sequence in sequences])
+        index = int(np.searchsorted(ends, place, side="right"))
+        label, position = int(every[place]), place - int(ends[index]) + len(sequences[index])
+        if label == blank:
+            problem = f"is {label}, the blank; expected a token other than blank"
+        else:
+            problem = f"is {label} but log_probs has {num_labels} columns, expected 0..{num_labels - 1}" + (
+                ": is the output layer one too small?" if label == num_labels else ""
+            )
+        raise ValueError(f"targets[{index}][{position}] {problem}")
     return sequences
 
 
@@ -257,7 +259,7 @@ def check_row(name: str, values: object) -> TokenSequence:
         row = np.asarray(None)
     if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
         raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers")
-    return row.astype(np.int64)
+    return row.astype(np.int64, copy=False)
 
 
 def check_topology(topology: object, num_labels: int) -> AbstractTopology:

@@ -13,7 +13,7 @@ import topologies
 from tests.oracles import edit_distance
 from tests.topologies.checks import random_log_probs
 from topologies import without_epsilons
-from wfst_losses import Exhaustive, LatticeMWERLoss, RandomPaths, lattice_mwer_loss, mwer_loss
+from wfst_losses import CTCLoss, Exhaustive, LatticeMWERLoss, RandomPaths, ctc_loss, lattice_mwer_loss, mwer_loss
 
 pytestmark = pytest.mark.k2
 
@@ -206,6 +206,28 @@ def test_an_empty_lattice_is_infinite_without_gradient_and_reported() -> None:
     module = LatticeMWERLoss()
     assert float(module(lattice, [[2], [1], [1, 2]])) == 2.0
     assert module.last_report.infinite == (1,)
+
+
+def test_another_loss_of_the_same_batch_beside_it() -> None:
+    references = [[1, 2], [2], [1, 1, 2]]  # the last is too long for its frames
+    leaves = [leaf(), leaf()]
+    module = LatticeMWERLoss(sampler=Exhaustive(), auxiliary=CTCLoss(), auxiliary_weight=0.25, reduction="none")
+    batch = {"log_probs": leaves[0], "targets": references, "input_lengths": LENGTHS}
+    found = module(make_lattice(leaves[0]), references, **batch)
+    assert found[2] == torch.inf
+    assert module.last_report.infinite == (2,)
+    wanted = lattice_mwer_loss(make_lattice(leaves[1]), references, sampler=Exhaustive(), reduction="none")
+    wanted = wanted[:2] + 0.25 * ctc_loss(leaves[1], references, LENGTHS)[:2]
+    torch.testing.assert_close(found[:2], wanted)
+    gradients = [
+        torch.autograd.grad(losses.sum(), scores)[0] for losses, scores in zip((found, wanted), leaves, strict=True)
+    ]
+    torch.testing.assert_close(*gradients)
+    del batch["targets"]
+    with pytest.raises(ValueError, match=r"targets is None and auxiliary is CTCLoss.*, expected all of them"):
+        module(make_lattice(leaves[0]), references, **batch)
+    with pytest.raises(ValueError, match=r"targets is None and auxiliary is None, expected all of them"):
+        LatticeMWERLoss()(make_lattice(leaves[0]), references, **batch)
 
 
 def test_the_sampled_estimator_is_the_mean_errors() -> None:

@@ -167,3 +167,49 @@ def test_changing_the_scores_before_the_backward_pass_is_found(backend: str) -> 
         scores.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         losses.sum().backward()
+
+
+LARGE = (2, 700, 60)
+"""More numbers than are all looked at before the sums."""
+
+
+@functools.cache
+def large() -> torch.Tensor:
+    return torch.randn(LARGE, generator=torch.Generator().manual_seed(4)).log_softmax(2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("topology", ["correct", "minimal"])
+@pytest.mark.parametrize("frame", [1, 333, 698])
+def test_of_a_large_call_every_number_that_is_read_is_checked(value: float, topology: str, frame: int) -> None:
+    bad = large().clone()
+    bad[1, frame, 7] = value
+    with pytest.raises(ValueError, match=rf"log_probs\[1, {frame}, 7\] is {value} \(utterance 1, frame {frame}\)"):
+        ctc_loss(bad, [[3, 5], [5, 7, 7]], LARGE[1:2] * 2, topology=topology, backend="native")
+    assert ctc_loss(bad, [[3, 5], [5, 7, 7]], LARGE[1:2] * 2, nonfinite="drop", reduction="none")[1] == math.inf
+
+
+def test_of_a_large_call_numbers_that_no_target_reads_change_nothing() -> None:
+    scores = large().clone()
+    scores[1, 333, 9] = math.nan
+    leaves = [scores.requires_grad_(), large().clone().requires_grad_()]
+    values = [ctc_loss(leaf, [[3, 5], [5, 7, 7]], LARGE[1:2] * 2, backend="native") for leaf in leaves]
+    gradients = [torch.autograd.grad(value.sum(), leaf)[0] for value, leaf in zip(values, leaves, strict=True)]
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("wrong", ["logits", "padding", "first"])
+def test_of_a_large_call_wrong_rows_are_met(wrong: str) -> None:
+    scores = {"logits": large() - 0.1, "padding": large().clone(), "first": large().clone()}[wrong]
+    if wrong == "padding":
+        scores[1, 690:] = 0.0
+    if wrong == "first":
+        scores[1, 0] += 1.0
+    frame = {"logits": r"0, 0", "padding": r"1, 690", "first": "1, 0"}[wrong]
+    with pytest.raises(ValueError, match=rf"log_probs\[{frame}\] has probabilities summing to"):
+        ctc_loss(scores, [[3, 5], [5, 7, 7]], LARGE[1:2] * 2, backend="native")
+    unchecked = ctc_loss(scores, [[3], [5]], LARGE[1:2] * 2, backend="native", check_normalised=False)
+    torch.testing.assert_close(
+        unchecked, ctc_loss(scores, [[3], [5]], LARGE[1:2] * 2, backend="reference", check_normalised=False)
+    )

@@ -26,9 +26,17 @@ SYSTEMS = {
         "MWER, 16 best", "mwer", {"estimator": "nbest", "sampler": "nbest", "num_paths": 16, "path_score": "sum"}
     ),
     "mwer-negative": System(
-        "MWER, negative sampling",
+        "MWER, negative sampling, and CTC",
         "mwer",
-        {"estimator": "nbest", "sampler": "negative", "num_paths": 8, "path_score": "sum"},
+        {
+            "estimator": "nbest",
+            "sampler": "negative",
+            "num_paths": 16,
+            "mask_probability": 0.15,
+            "include_reference": True,
+            "path_score": "sum",
+            "ctc_weight": 0.1,
+        },
     ),
     "mwer-exact": System(
         "MWER, exact, token risk",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -32,12 +31,12 @@ from figures_of_tests import laws, passing, script
 from figures_of_values import brute_force, determinism, masses
 from large_batches import MIB, emissions, peak_bytes, targets_of
 
+import topologies
 from wfst_losses import LanguageModel, MemoryLimitError, ctc_loss, mmi_loss
 from wfst_losses.backends import get_backend
 from wfst_losses.emissions import Emissions, _log_sums
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.training import training_graphs
-from wfst_losses.validation import check_topology
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -48,23 +47,20 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def cost_of_checks() -> tuple[bool, str]:
-    """Checked calls against the same sums without any check, one after the other; at most 2 % from logits.
-
-    Log-probs cost a pass more: that a row sums to 1 is known when all of it is read, and the sums read a few columns.
-    """
-    size = (8, 500, 500)
-    scores, targets = emissions(*size), targets_of(8, 60, 500)
-    lengths = [500] * 8
-    rule, engine = check_topology("correct", 500), get_backend("native", scores.device)
-    rows = [np.array(row) for row in targets]
+    """Checked calls against the same sums without any check, one after the other; at most 2 %."""
+    size = (32, 500, 500)
+    scores, targets = emissions(*size), targets_of(32, 60, 500)
+    lengths = [500] * 32
 
     def unchecked(*, is_logits: bool) -> None:
+        rule, engine = topologies.build("correct", 500), get_backend("native", scores.device)
+        rows = [np.array(row) for row in targets]
         column = np.array(lengths)
         sums = _log_sums(scores.detach(), column) if is_logits else np.zeros(size[:2], dtype=np.float32)
-        given = Emissions(scores, sums, is_logits, column, np.zeros(8, dtype=bool))
+        given = Emissions(scores, sums, is_logits, column, np.zeros(32, dtype=bool))
         graphs = reading_columns(training_graphs(rule, tokens_inside(rows, 0)), 0)
-        losses = 0.0 - engine.total_scores(graphs, given, torch.arange(8))
-        losses = losses.masked_fill(torch.zeros(8, dtype=torch.bool), torch.inf)
+        losses = 0.0 - engine.total_scores(graphs, given, torch.arange(32))
+        losses = losses.masked_fill(torch.zeros(32, dtype=torch.bool), torch.inf)
         torch.autograd.grad(losses.sum(), scores)
 
     def checked(**options: Any) -> None:
@@ -76,10 +72,11 @@ def cost_of_checks() -> tuple[bool, str]:
     }
     costs = {}
     for name, (with_checks, without) in pairs.items():
-        times = [(seconds(with_checks), seconds(without)) for _ in range(41)][1:]
-        slow, fast = (statistics.median(column) for column in zip(*times, strict=True))
+        times = [(seconds(with_checks), seconds(without)) for _ in range(201)][1:]
+        # Other work on the machine only adds to either.
+        slow, fast = (float(np.quantile(column, 0.1)) for column in zip(*times, strict=True))
         costs[name] = slow / fast - 1
-    return costs["logits"] <= 0.02, ", ".join(f"{name} {cost:+.1%}" for name, cost in costs.items())
+    return max(costs.values()) <= 0.02, ", ".join(f"{name} {cost:+.1%}" for name, cost in costs.items())
 
 
 def predicted_memory() -> tuple[bool, str]:

@@ -22,6 +22,11 @@ _NATIVE_NEEDS = {"cpu": ("numba",), "cuda": ("numba", "triton")}
 
 
 @functools.cache
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+@functools.cache
 def _load(name: str) -> AbstractBackend:
     module, _, attribute = BACKENDS[name].partition(":")
     backend: AbstractBackend = getattr(importlib.import_module(module), attribute)()
@@ -39,7 +44,7 @@ def get_backend(name: str, device: torch.device) -> AbstractBackend:
     """
     if isinstance(name, str) and name == "auto":
         needed = _NATIVE_NEEDS.get(device.type)
-        name = "native" if needed and all(importlib.util.find_spec(package) for package in needed) else "reference"
+        name = "native" if needed and all(map(_is_installed, needed)) else "reference"
     if not isinstance(name, str) or name not in BACKENDS:
         raise ValueError(f"backend is {shown(name)}, expected 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     return _load(name)

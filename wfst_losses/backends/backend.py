@@ -45,6 +45,8 @@ class AbstractBackend(abc.ABC):
     """Whether graphs must come without virtual arcs."""
     prefers_factored: ClassVar[bool] = False
     """Whether virtual arcs cost it no more than others, so that fewer arcs in all are better."""
+    checks_rows: ClassVar[bool] = False
+    """Whether `total_scores` makes the check that `Emissions.pending` asks for."""
 
     @abc.abstractmethod
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,8 @@ from wfst_losses.compiled.floats import exponential
 from wfst_losses.compiled.lanes import NUM_LANES, larger, largest, load_from
 
 Scores = npt.NDArray[Any]
+_SMALL = 1 << 16
+"""So many numbers are read in less than a hundredth of what a call takes anyway."""
 
 
 @compiled
@@ -49,6 +51,32 @@ def row_log_sums(begin: int, end: int, scores: Scores, lengths: npt.NDArray[np.i
             # With no number above -inf, a plain sum tells -inf from NaN.
             log_sum = peak + math.log(_sum_exp(row, peak)) if peak > -np.inf else float(row.sum())
             log_sums[utterance, frame] = log_sum
+
+
+@compiled
+def is_plausible(row: Scores, tolerance: float) -> bool:
+    """Whether the row's log-sum lies within ``tolerance`` of 0, which no row does that holds NaN or +inf."""
+    peak = row_peak(row)
+    return abs(peak + math.log(_sum_exp(row, peak))) <= tolerance
+
+
+@compiled
+def num_looked_at(scores: Scores, num_frames: int) -> int:
+    """How many rows of an utterance are looked at whole: all in a small call, 4 in others.
+
+    Of the other rows sums see what they read, and nothing else matters; who takes logits for log-probs does so
+    everywhere, and who takes padding for frames does so in the last.
+    """
+    return num_frames if scores.size <= _SMALL else min(num_frames, 4)
+
+
+@compiled
+def are_plausible(rows: Scores, num_frames: int, num_looked_at: int, tolerance: float) -> bool:
+    """Whether so many rows of an utterance all are, the first and the last among them."""
+    count, steps = 0, max(1, num_looked_at - 1)
+    while count < num_looked_at and is_plausible(rows[count * (num_frames - 1) // steps], tolerance):
+        count += 1
+    return count == num_looked_at
 
 
 @compiled

@@ -85,8 +85,11 @@ def ctc_loss(
         check_normalised=check_normalised,
         nonfinite=nonfinite,
         max_memory=max_memory,
+        may_defer=True,
     )
     engine = get_backend(backend, emissions.scores.device)
+    if emissions.pending is not None and not engine.checks_rows:
+        emissions.pending.refuse()
     blank = check_blank(blank, emissions.num_labels)
     sequences = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)
     rule = check_topology(topology, emissions.num_labels)

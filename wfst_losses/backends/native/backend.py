@@ -37,6 +37,7 @@ class NativeBackend(AbstractBackend):
 
     name = "native"
     prefers_factored = True
+    checks_rows = True
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """Sums and occupancies now; the backward pass writes each gradient row once."""
@@ -46,6 +47,8 @@ class NativeBackend(AbstractBackend):
         if cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
+            if emissions.pending is not None:
+                emissions.pending.refuse()
             return sums.total_scores(graphs, emissions, utterances)
         result: torch.Tensor = _Sums.apply(  # type: ignore[no-untyped-call]
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
@@ -138,14 +141,21 @@ class _Sums(torch.autograd.Function):
         frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)
         sizes = frames * num_columns * scores.requires_grad
         occupancies = np.cumsum(sizes) - sizes, gradient_memory.uninitialised((int(sizes.sum()),), given.scores.dtype)
-        totals, by_state = np.empty(graphs.num_graphs), np.zeros(graphs.num_graphs, dtype=bool)
-        threads.run_in_parallel(
-            lambda begin, end: sums.forward(
-                begin, end, layout, given, utterances, scores.requires_grad, occupancies, totals, by_state
-            ),
-            np.diff(layout.state_splits) * (frames + 1),
-        )
-        note("native", "graph per utterance", (_BY_STATE if slow else _BY_BLOCK for slow in by_state.tolist()))
+        totals, ways = np.empty(graphs.num_graphs), np.zeros(graphs.num_graphs, dtype=np.int8)
+
+        def add_up(given: inputs.Inputs) -> None:
+            columns = layout, given, utterances, scores.requires_grad, occupancies, totals, ways
+            costs = np.diff(layout.state_splits) * (frames + 1)
+            threads.run_in_parallel(lambda begin, end: sums.forward(begin, end, *columns), costs)
+
+        if emissions.pending is None:
+            add_up(given)
+        else:
+            add_up(given._replace(tolerance=emissions.pending.tolerance))
+            if (ways == sums.NOT_AT_ALL).any():
+                emissions.pending.refuse()
+                add_up(given)
+        note("native", "graph per utterance", (_BY_STATE if way == sums.BY_STATE else _BY_BLOCK for way in ways))
         ctx.kept = (layout, given, occupancies, utterances, totals, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores)

@@ -34,7 +34,9 @@ class Room(NamedTuple):
 def read_emissions(
     bands: Bands, graph: int, inputs: Inputs, utterance: int, windows: Windows, room: Room, gains: Floats
 ) -> bool:
-    """The probability of each state's label at each frame, within its window; False where any is out of range.
+    """The probability of each state's label at each frame, within its window.
+
+    False where any is out of range, or NaN.
 
     ``gains[t]`` are the bits of the largest ones of ``t`` frames.
     """
@@ -57,12 +59,12 @@ def read_emissions(
     return True
 
 
-@compiled_reduction
+@compiled
 def _num_outside(values: Scores) -> int:
     lowest, highest, count = values.dtype.type(_LOWEST), values.dtype.type(_HIGHEST), 0
     for column in range(len(values)):
-        count += (values[column] < lowest) | (values[column] > highest)
-    return count
+        count += (values[column] >= lowest) & (values[column] <= highest)
+    return len(values) - count
 
 
 @compiled_reduction

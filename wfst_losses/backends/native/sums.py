@@ -11,9 +11,19 @@ from wfst_losses.backends.native import block_sums, state_sums
 from wfst_losses.backends.native.bands import Bands
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.compiled import compiled
+from wfst_losses.compiled.rows import are_plausible, num_looked_at
 
 _block_sums_apply, _block_sums, _state_sums = block_sums.applies, block_sums.sums, state_sums.sums
 _room_for, _LONG, _SHORT = block_sums.room_for, block_sums.LONG_BLOCK, block_sums.SHORT_BLOCK
+
+BY_BLOCK, BY_STATE, NOT_AT_ALL = 0, 1, 2
+
+
+@compiled
+def _are_plausible(inputs: Inputs, utterance: int, num_rows: int) -> bool:
+    """Whether so many of the utterance's rows are log-probs, or need not be."""
+    rows, tolerance = inputs.scores[utterance], inputs.tolerance
+    return tolerance < 0.0 or are_plausible(rows, inputs.lengths[utterance], num_rows, tolerance)
 
 
 @compiled
@@ -26,24 +36,30 @@ def forward(
     needs_occupancy: bool,
     occupancies: tuple[npt.NDArray[np.int64], Scores],
     totals: npt.NDArray[np.float64],
-    by_state: npt.NDArray[np.bool_],
+    ways: npt.NDArray[np.int8],
 ) -> None:
     """Log-sums of graphs ``begin..end-1`` into ``totals``, and their occupancies where needed.
 
-    ``by_state`` tells afterwards which graphs had to be summed state by state.
+    ``ways`` tells afterwards how each graph was summed: `BY_BLOCK`, `BY_STATE`, or `NOT_AT_ALL`, where the utterance
+    has a row that may be no log-probs.
     """
     begins, blocks = occupancies
     room = _room_for(bands, begin, end, inputs, utterances, needs_occupancy)
     for graph in range(begin, end):
-        num_columns = bands.column_splits[graph + 1] - bands.column_splits[graph]
-        size = inputs.lengths[utterances[graph]] * num_columns * needs_occupancy
+        utterance, num_columns = utterances[graph], bands.column_splits[graph + 1] - bands.column_splits[graph]
+        size = inputs.lengths[utterance] * num_columns * needs_occupancy
         block = blocks[begins[graph] : begins[graph] + size].reshape((-1, num_columns))
-        total = np.nan
-        if _block_sums_apply(bands, graph):
-            total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, _LONG, room, block)
-            if math.isnan(total):
-                total = _block_sums(bands, graph, inputs, utterances[graph], needs_occupancy, _SHORT, room, block)
-        by_state[graph] = math.isnan(total)
-        if by_state[graph]:
-            total = _state_sums(bands, graph, inputs, utterances[graph], needs_occupancy, block)
+        total, ways[graph], applies = np.nan, BY_BLOCK, _block_sums_apply(bands, graph)
+        num_frames = inputs.lengths[utterance]
+        is_plausible = _are_plausible(inputs, utterance, num_looked_at(inputs.scores, num_frames))
+        if applies and is_plausible:
+            total = _block_sums(bands, graph, inputs, utterance, needs_occupancy, _LONG, room, block)
+        # A label that is read may be NaN: then every row is looked at.
+        if not is_plausible or (math.isnan(total) and not _are_plausible(inputs, utterance, num_frames)):
+            ways[graph] = NOT_AT_ALL
+            continue
+        if applies and math.isnan(total):
+            total = _block_sums(bands, graph, inputs, utterance, needs_occupancy, _SHORT, room, block)
+        if math.isnan(total):
+            total, ways[graph] = _state_sums(bands, graph, inputs, utterance, needs_occupancy, block), BY_STATE
         totals[graph] = total
