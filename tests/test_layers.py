@@ -11,7 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"topologies"},
-    {"validation", "emissions", "differentiation", "semiring", "compiled", "memory_limit", "runs", "shadowing"},
+    {
+        "validation",
+        "emissions",
+        "differentiation",
+        "semiring",
+        "compiled",
+        "memory_limit",
+        "memory_formulas",
+        "runs",
+        "shadowing",
+    },
     {"graphs", "lattices", "backends"},
     {"samplers", "risks"},
     {"losses", "alignment", "decoding"},

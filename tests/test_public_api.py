@@ -110,6 +110,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("generator", None),
         ("return_diagnostics", False),
         ("nonfinite", "raise"),
+        ("max_memory", None),
     ],
 }
 # Loss functions that every user meets: their docstrings end in an example that runs.

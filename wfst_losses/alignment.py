@@ -10,6 +10,7 @@ import torch
 
 from topologies import AbstractTopology
 from wfst_losses.backends import get_backend
+from wfst_losses.backends.memory import path_score_work
 from wfst_losses.emissions import Emissions, for_best_paths, read_emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
@@ -77,6 +78,7 @@ def forced_alignment(
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     >>> import torch
     >>> log_probs = torch.tensor([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]).log()[None]
@@ -133,6 +135,7 @@ def _frames(
 def _scores(
     emissions: Emissions, paths: BestPaths, labels: torch.Tensor, is_aligned: npt.NDArray[np.bool_]
 ) -> torch.Tensor:
+    emissions.require("the alignments' scores", path_score_work(labels.shape[0], labels.shape[1], emissions))
     gathered = emissions.log_probs.gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0]
     shares = torch.from_numpy(np.where(is_aligned, paths.graph_scores, -np.inf)).to(gathered)
     return gathered.masked_fill(labels < 0, 0.0).sum(dim=1) + shares

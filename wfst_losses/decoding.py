@@ -67,11 +67,13 @@ def decode(
         search_beam, output_beam, max_active_states: of k2; others do not prune.
         nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (no path fits) or "pass": a label whose
             log-prob is one is read by no path, and of logits such a frame has no labels at all.
-        max_memory: as in `ctc_loss`.
+        max_memory: as in `ctc_loss`; k2's pruned lattices are told as an upper bound, mostly far too high, and held
+            against a limit only where one is given.
 
     Raises:
         ValueError: naming the argument, what was expected and what came, also for a graph that reads labels which the
             network does not have.
+        MemoryLimitError: before it is taken, with the prediction.
 
     >>> import topologies
     >>> from wfst_losses import decoding_graph
@@ -121,6 +123,7 @@ def decode_nbest(
 
     Raises:
         ValueError: as `decode`, and for ``num_paths`` below 1.
+        MemoryLimitError: as `decode`; a search that grows stops before it would take more.
 
     >>> import topologies
     >>> from wfst_losses import decoding_graph
@@ -140,10 +143,11 @@ def decode_nbest(
     found = engine.best_sequences(GraphBatch.from_graphs([graph.graph]), emissions, utterances, num_paths)
     sequences: list[list[list[int]]] = [[] for _ in range(emissions.num_utterances)]
     scores: list[list[float]] = [[] for _ in range(emissions.num_utterances)]
-    read = emissions.log_probs.detach().cpu().double().numpy()
+    read = emissions.scores.detach().cpu().numpy()
     for row, utterance in enumerate(found.utterances.tolist()):
         labels = found.steps[row, : emissions.input_lengths[utterance]]
-        acoustic = float(read[utterance, np.arange(len(labels)), labels].sum())
+        emitted = read[utterance, np.arange(len(labels)), labels].astype(np.float64)
+        acoustic = float((emitted - emissions.log_sums[utterance, : len(labels)]).sum())
         sequences[utterance].append(np.asarray(found.tokens[row]).tolist())
         scores[utterance].append(acoustic + float(found.graph_scores[row]))
     rows = [torch.tensor(row, dtype=torch.float64) for row in scores]

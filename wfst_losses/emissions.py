@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.memory_limit import MemoryLimitError, check_max_memory
+from wfst_losses.memory_formulas import Work
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import check_flag, check_lengths, check_nonfinite, check_scores
 
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
@@ -43,7 +44,7 @@ class Emissions:
         input_lengths: ``(B,)`` int64 on the CPU, frames.
         dropped: ``(B,)`` bool: utterances with NaN or +inf that the caller asked to drop.
         is_finite: False where NaN or +inf were let through on request.
-        max_memory: what sums may take beside the scores, bytes.
+        budget: what the call may take beside the scores, and has taken.
         pending: a check of values that sums make on their way, None where it is made. See `AbstractBackend`.
     """
 
@@ -53,17 +54,16 @@ class Emissions:
     input_lengths: npt.NDArray[np.int64]
     dropped: npt.NDArray[np.bool_]
     is_finite: bool = True
-    max_memory: int = 2**63 - 1
+    budget: MemoryBudget = dataclasses.field(default_factory=MemoryBudget)
     pending: PendingCheck | None = None
 
-    def require(self, what: str, predicted_bytes: int) -> None:
+    def require(self, what: str, part: Work) -> None:
         """Refuse work before it allocates.
 
         Raises:
-            MemoryLimitError: if it would take more than ``max_memory``.
+            MemoryLimitError: if with it the call would take more than it may.
         """
-        if predicted_bytes > self.max_memory:
-            raise MemoryLimitError(what, predicted_bytes, self.max_memory)
+        self.budget.take(what, part)
 
     @property
     def num_utterances(self) -> int:
@@ -74,6 +74,11 @@ class Emissions:
     def num_labels(self) -> int:
         """V."""
         return self.scores.shape[2]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the scores, and of a gradient in their dtype."""
+        return self.scores.numel() * self.scores.element_size()
 
     def live_frames(self) -> torch.Tensor:
         """``(B, T)`` bool on the device of the scores: frames before each utterance's length."""
@@ -118,7 +123,7 @@ def read_emissions(
         ValueError: naming the argument, and for values the utterance and frame, what was expected and what came.
     """
     check_nonfinite(nonfinite)
-    most_bytes = check_max_memory(max_memory)
+    budget = MemoryBudget.of(max_memory)
     check_flag("from_logits", from_logits)
     check_flag("check_normalised", check_normalised)
     from_logits = bool(from_logits)  # numpy's own kind of bool is no operand for torch
@@ -137,7 +142,7 @@ def read_emissions(
 
         pending = PendingCheck(tolerance if check_normalised else np.inf, refuse)
         nothing = np.zeros(scores.shape[:2], dtype=np.float64 if scores.dtype == torch.float64 else np.float32)
-        return Emissions(scores, nothing, from_logits, lengths, dropped, True, most_bytes, pending)
+        return Emissions(scores, nothing, from_logits, lengths, dropped, True, budget, pending)
     log_sums = _log_sums(scores.detach(), lengths)
     # A row's log-sum is NaN or +inf exactly where the row holds NaN or +inf; frames that are not live have 0.
     lowest, highest = log_sums.min(initial=0.0), log_sums.max(initial=0.0)  # NaN where any is
@@ -156,7 +161,7 @@ def read_emissions(
         if off.any():
             _refuse_unnormalised(scores, off, log_sums)
     shift = log_sums if from_logits else np.zeros_like(log_sums)
-    return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, most_bytes)
+    return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, budget)
 
 
 def for_best_paths(emissions: Emissions) -> Emissions:

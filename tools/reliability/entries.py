@@ -117,6 +117,7 @@ _POOLING = {
     "negative_weight": "not_negative",
     "reduction": "choice",
     "nonfinite": "choice",
+    "max_memory": "max_memory",
 }
 
 
@@ -258,6 +259,7 @@ def _lattice_mwer() -> Entry:
         "baseline": "choice",
         "generator": "generator",
         "use_double_scores": "flag",
+        "max_memory": "max_memory",
         "include_reference": "flag",
         "include_best": "flag",
         "return_diagnostics": "diagnostics",

@@ -19,8 +19,8 @@ from typing import Any
 
 os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
+import memory_told
 import numpy as np
-import psutil
 import torch
 from figure import Measure, joined
 from figures_of_cases import cases, deaths, messages, silent, without_assertions
@@ -29,10 +29,10 @@ from figures_of_files import files
 from figures_of_size import growth, limits, long_utterance
 from figures_of_tests import laws, passing, script
 from figures_of_values import brute_force, determinism, masses
-from large_batches import MIB, emissions, peak_bytes, targets_of
+from large_batches import emissions, targets_of
 
 import topologies
-from wfst_losses import LanguageModel, MemoryLimitError, ctc_loss, mmi_loss
+from wfst_losses import ctc_loss
 from wfst_losses.backends import get_backend
 from wfst_losses.emissions import Emissions, _log_sums
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
@@ -80,45 +80,15 @@ def cost_of_checks() -> tuple[bool, str]:
 
 
 def predicted_memory() -> tuple[bool, str]:
-    """CTC and MMI: the prediction that a refusal carries against the peak; then the next call is right."""
-    found, held = [], True
-    model = LanguageModel.from_counts(targets_of(400, 30, 200), num_labels=200, order=2)
-    calls: dict[str, Callable[..., torch.Tensor]] = {
-        "CTC": lambda scores, **options: ctc_loss(scores, targets, lengths, **options),
-        "MMI": lambda scores, **options: mmi_loss(scores, targets, lengths, language_model=model, **options),
-    }
-    for name, call in calls.items():
-        small = emissions(2, 20, 200)
-        targets, lengths = targets_of(2, 5, 200), [20, 20]
-        wanted = call(small)
-        wanted.sum().backward()  # compiled, and whatever is kept
-        with_limit = _refusal(lambda call=call, small=small: call(small, max_memory=1000))
-        held &= with_limit > 1000 and torch.equal(call(small), wanted)
-        scores, targets, lengths = emissions(8, 3000, 200), targets_of(8, 300, 200), [3000] * 8
-        predicted = max(_predictions(call, scores))
-        before, process = peak_bytes(), psutil.Process()
-        room = before - process.memory_info().rss
-        call(scores).sum().backward()
-        taken = peak_bytes() - before + room
-        held &= abs(predicted / taken - 1) <= 0.25
-        found.append(f"{name}: {predicted / MIB:.0f} MiB told, {taken / MIB:.0f} taken")
-    return held, "; ".join(found)
-
-
-def _refusal(call: Callable[[], object]) -> int:
-    try:
-        call()
-    except MemoryLimitError as error:
-        return error.predicted_bytes
-    return 0
-
-
-def _predictions(call: Callable[..., torch.Tensor], scores: torch.Tensor) -> list[int]:
-    """What each part of a call would take: the limit is raised to what it refuses until it refuses nothing."""
-    found = [_refusal(lambda: call(scores, max_memory=1))]
-    while (more := _refusal(lambda: call(scores, max_memory=found[-1]))) > found[-1]:
-        found.append(more)
-    return found
+    """Every loss, estimator and decoder: what is told against what is taken, as a table; a process each."""
+    found = []
+    print(memory_told.HEADING, flush=True)
+    for name in memory_told.ENTRIES:
+        found.append(memory_told.measured(name))
+        print(memory_told.line(found[-1]), flush=True)
+    ran = [each for each in found if each["holds"] is not None]
+    holding = sum(each["holds"] for each in ran)
+    return holding == len(ran), f"{holding} of {len(ran)} calls as told"
 
 
 _ALL_MAPPED = "MALLOC_MMAP_THRESHOLD_"

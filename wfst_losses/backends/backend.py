@@ -16,6 +16,7 @@ from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.memory_formulas import Work
 
 
 class GraphScores(NamedTuple):
@@ -60,6 +61,25 @@ class AbstractBackend(abc.ABC):
         Returns:
             ``(G,)`` in the dtype of the emissions, nats; ``-inf`` with zero gradient where no path fits.
         """
+
+    @abc.abstractmethod
+    def total_work(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> Work:
+        """What `total_scores` takes, which refuses by itself what would not fit: for calls of several parts."""
+
+    def shared_total_work(
+        self,
+        graph: GraphBatch,
+        emissions: Emissions,
+        scores: GraphScores | None = None,
+        memory: str = "full",  # noqa: ARG002 (for backends that know how)
+    ) -> Work:
+        """What `shared_total_scores` takes."""
+        if scores is not None:
+            from wfst_losses.backends.reference import ReferenceBackend
+
+            return ReferenceBackend().shared_total_work(graph, emissions)
+        num_utterances = emissions.num_utterances
+        return self.total_work(graph.repeated(num_utterances), emissions, torch.arange(num_utterances))
 
     def shared_total_scores(
         self,

@@ -13,6 +13,7 @@ import torch
 
 from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, without_epsilons
 from wfst_losses.backends.backend import AbstractBackend, Costs
+from wfst_losses.backends.memory import path_score_work
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
@@ -151,6 +152,8 @@ class EmissionLattice(AbstractLattice):
 
     def path_scores(self, paths: Paths) -> torch.Tensor:
         """The sum of the log-probs of the labels read, and the language model's score."""
+        work = path_score_work(paths.num_paths, paths.steps.shape[1], self.emissions)
+        self.emissions.require(f"the scores of {paths.num_paths:,} paths", work)
         device = self.scores.device
         steps = torch.from_numpy(paths.steps).to(device)
         read = steps >= 0

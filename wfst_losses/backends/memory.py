@@ -1,7 +1,7 @@
-"""What the sums of a batch take, told from its graphs and lengths before anything is allocated.
+"""What the parts of a call take, told from its graphs and lengths before anything is allocated.
 
 Counted is what each backend allocates beside the emissions that are there already, the gradient that it writes
-included. Backends hold it against `Emissions.max_memory` and refuse what would not fit.
+included. `Emissions.require` holds it against the limit, together with what earlier parts of the call still keep.
 """
 
 from __future__ import annotations
@@ -10,81 +10,156 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import EPSILON, GraphBatch
+from topologies import EPSILON, Graph, GraphBatch
+from wfst_losses import memory_formulas
 from wfst_losses.emissions import Emissions
-
-_PADDED_TO, _STATE_BYTES, _BLOCK_FRAMES = 16, 240, 12
-_LANES, _SHARED_ARC_BYTES = 8, 64
-_REFERENCE_ARC_BYTES, _K2_LATTICE_ARC_BYTES = 64, 120
-_PATH_BYTES, _STEP_BYTES = 250, 28
-"""Of a drawn path, and of each of its frames: labels and tokens, as they are found and as they are handed on."""
+from wfst_losses.memory_formulas import Work
 
 Ints = npt.NDArray[np.int64]
 
 
-def training_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> int:
-    """The native sums of a graph per utterance: what is kept for the gradient, and the room of each thread.
-
-    An upper bound where that fits.
-    """
-    frames = emissions.input_lengths[utterances]
-    states = -(-np.diff(graphs.state_splits) // _PADDED_TO) * _PADDED_TO
-    item, output = _item(emissions), _output(emissions)
-    # Labels are counted only where the matter is close: no graph reads more of them than it has states.
-    most_kept = int((frames * states * item + states * (_STATE_BYTES + 32 * (frames + 9))).sum()) + output
-    if most_kept <= emissions.max_memory:
-        return most_kept
-    columns = np.minimum(_columns(graphs), emissions.num_labels)
-    kept = int((frames * columns * item * emissions.scores.requires_grad + states * _STATE_BYTES).sum())
-    rooms = np.sort(8 * (2 * frames * (states + 4) + (frames // _BLOCK_FRAMES + 5) * (states + 4)))
-    room = int(rooms[max(0, len(rooms) - torch.get_num_threads()) :].sum())
-    return kept + max(room, output * emissions.scores.requires_grad)
+def training_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
+    """The native sums of a graph per utterance."""
+    return memory_formulas.training_work(
+        emissions.input_lengths[utterances],
+        np.diff(graphs.state_splits).astype(np.int64),
+        _columns(graphs),
+        item_bytes=emissions.scores.element_size(),
+        num_threads=torch.get_num_threads(),
+        gradient_bytes=gradient_bytes(emissions),
+    )
 
 
-def shared_bytes(graph: GraphBatch, emissions: Emissions, *, is_low_memory: bool) -> int:
-    """The native sums of a shared graph, in float32: eight utterances side by side on each thread."""
-    frames = int(emissions.input_lengths.max(initial=0))
-    block = max(1, int(np.sqrt(max(0, frames - 1))) + 1) if is_low_memory else max(1, frames)
-    reading = len(np.unique(graph.destination[graph.input_label != EPSILON]))
-    rows = block * reading + (2 + frames // block) * graph.num_states + 2 * emissions.num_labels + frames
-    tiles = min(torch.get_num_threads(), -(-emissions.num_utterances // _LANES))
-    output = _output(emissions) * emissions.scores.requires_grad
-    # Occupancies stay; the gradient is written when the tiles are gone.
-    return _SHARED_ARC_BYTES * graph.num_arcs + output + max(tiles * rows * _LANES * 4, output)
+def shared_work(graph: GraphBatch, emissions: Emissions, *, is_low_memory: bool, with_arcs: bool) -> Work:
+    """The native sums of a shared graph, and its layout, which is kept between calls."""
+    entered = graph.destination[graph.input_label != EPSILON]
+    is_double = with_arcs or emissions.scores.dtype == torch.float64
+    work = memory_formulas.shared_work(
+        num_frames=int(emissions.input_lengths.max(initial=0)),
+        num_utterances=emissions.num_utterances,
+        num_labels=emissions.num_labels,
+        num_states=graph.num_states,
+        num_reading=int(np.count_nonzero(np.bincount(entered, minlength=1))),
+        num_arcs=graph.num_arcs,
+        is_low_memory=is_low_memory,
+        num_threads=torch.get_num_threads(),
+        gradient_bytes=gradient_bytes(emissions),
+        output_bytes=emissions.num_bytes,
+        arcs_with_gradient=(graph.num_arcs + graph.num_states) * with_arcs,
+        item_bytes=8 if is_double else 4,
+    )
+    return work._replace(kept=work.kept + memory_formulas.SHARED_ARC_BYTES * graph.num_arcs)
 
 
-def sampling_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> int:
+def cuda_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, *, is_shared: bool) -> Work:
+    """The native sums on CUDA; of a shared graph, utterances for which scaled sums do not do run again beside it."""
+    reads = graphs.input_label != EPSILON
+    ports = np.unique(graphs.destination[reads].astype(np.int64) << 32 | graphs.input_label[reads])
+    item_bytes = emissions.scores.element_size()
+    return memory_formulas.cuda_work(
+        num_frames=int(emissions.input_lengths[utterances].max(initial=0)),
+        num_ports=len(ports),
+        num_columns=int(_columns(graphs).sum()),
+        num_arcs=graphs.num_arcs,
+        num_lanes=len(utterances) if is_shared else 1,
+        factor_bytes=emissions.num_bytes if is_shared else 0,
+        item_bytes=item_bytes,
+        sum_bytes=item_bytes if is_shared else 8,
+        gradient_bytes=gradient_bytes(emissions),
+    )
+
+
+def sampling_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int) -> Work:
     """The native draws: the paths, and on each thread the sums of one utterance."""
-    frames = int(emissions.input_lengths[utterances].max(initial=0))
-    states = int(np.diff(graphs.state_splits).max(initial=0))
-    paths = len(utterances) * num_paths * (_PATH_BYTES + _STEP_BYTES * frames)
-    return paths + min(torch.get_num_threads(), len(utterances)) * 16 * (frames + 1) * states
+    return _paths_over(graphs, emissions, utterances, num_paths, bytes_each=16)
 
 
-def best_paths_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> int:
+def best_paths_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
     """The native best paths: the way back from each state at each frame, on each thread."""
-    frames = int(emissions.input_lengths[utterances].max(initial=0))
-    states = int(np.diff(graphs.state_splits).max(initial=0))
-    found = len(utterances) * (_PATH_BYTES + _STEP_BYTES * frames)
-    return found + min(torch.get_num_threads(), len(utterances)) * 4 * (frames + 1) * states
+    return _paths_over(graphs, emissions, utterances, 1, bytes_each=4)
 
 
-def reference_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> int:
-    """What autograd keeps of the definition's sums, frame by frame, and gradients in float64."""
-    frames = int(emissions.input_lengths[utterances].max(initial=0))
-    virtual = graphs.num_epsilon_arcs
-    per_frame = 8 * (graphs.num_arcs - virtual) + 24 * virtual + (60 if virtual else 10) * graphs.num_states
-    kept = frames * per_frame if emissions.scores.requires_grad else 2 * per_frame
-    gradients = 7 * _output(emissions) if emissions.scores.requires_grad else 2 * _output(emissions)
-    return _REFERENCE_ARC_BYTES * graphs.num_arcs + kept + gradients
+def masked_paths_work(
+    graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_masks: int, lanes: int, bytes_each: int
+) -> Work:
+    """The native best paths under masks, several of them side by side on each thread."""
+    found = _paths_over(graphs, emissions, utterances, num_masks, lanes * bytes_each)
+    # The masks themselves, and padded to whole lanes.
+    return found._replace(room=found.room + 2 * len(utterances) * num_masks * emissions.scores.shape[1])
 
 
-def k2_bytes(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> int:
-    """An upper bound of k2's lattices: an arc of a target is on a path in as many frames as there are to spare."""
+def path_score_work(num_paths: int, num_frames: int, emissions: Emissions) -> Work:
+    """The scores of single paths, gathered by torch."""
+    return memory_formulas.path_score_work(
+        num_paths,
+        num_frames,
+        item_bytes=emissions.scores.element_size(),
+        output_bytes=emissions.num_bytes,
+        is_logits=emissions.is_logits,
+        needs_gradient=emissions.scores.requires_grad and torch.is_grad_enabled(),
+    )
+
+
+def _paths_over(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int, bytes_each: int) -> Work:
     frames = emissions.input_lengths[utterances]
-    live = np.maximum(frames - np.diff(graphs.state_splits) // 2, 0) + 1
-    arcs = int((live * np.diff(graphs.arc_splits)).sum())
-    return _K2_LATTICE_ARC_BYTES * arcs + 4 * _output(emissions)
+    longest = int(frames.max(initial=0))
+    num_states = np.diff(graphs.state_splits).astype(np.int64)
+    found = memory_formulas.path_work(num_paths * len(utterances), longest, _most_tokens(graphs, longest))
+    states = np.broadcast_to(num_states, frames.shape) if len(num_states) == 1 else num_states
+    room = memory_formulas.frame_states_room(frames, states, bytes_each, torch.get_num_threads())
+    return found._replace(room=found.room + room)
+
+
+def _most_tokens(graphs: GraphBatch, num_frames: int) -> int:
+    """A token per frame, and one more between frames where virtual arcs write."""
+    writes_between = bool(((graphs.input_label == EPSILON) & (graphs.output_label != EPSILON)).any())
+    return num_frames + (num_frames + 1) * writes_between
+
+
+def reference_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, *, num_copies: int = 1) -> Work:
+    """What autograd keeps of the definition's sums, frame by frame."""
+    return memory_formulas.reference_work(
+        num_frames=int(emissions.input_lengths[utterances].max(initial=0)),
+        num_states=num_copies * graphs.num_states,
+        num_arcs=num_copies * graphs.num_arcs,
+        num_virtual=num_copies * graphs.num_epsilon_arcs,
+        output_bytes=emissions.num_bytes,
+        needs_gradient=emissions.scores.requires_grad and torch.is_grad_enabled(),
+    )
+
+
+def reference_path_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int = 1) -> Work:
+    """The definition's draws and best paths."""
+    return memory_formulas.reference_path_work(
+        num_paths=num_paths * graphs.num_graphs,
+        num_frames=int(emissions.input_lengths[utterances].max(initial=0)),
+        num_states=graphs.num_states,
+        num_arcs=graphs.num_arcs,
+        output_bytes=emissions.num_bytes,
+        item_bytes=emissions.scores.element_size(),
+    )
+
+
+def k2_pruned_work(graph: Graph, emissions: Emissions, max_active_states: int) -> Work:
+    """An upper bound of a pruned search of one graph over all utterances."""
+    leaving = np.sort(np.bincount(graph.source, minlength=graph.num_states))[-max_active_states:]
+    return memory_formulas.k2_pruned_work(emissions.input_lengths, int(leaving.sum()), emissions.num_bytes)
+
+
+def k2_work(graphs: GraphBatch, emissions: Emissions, utterances: Ints) -> Work:
+    """An upper bound of k2's lattices."""
+    frames, owner = emissions.input_lengths[utterances], graphs.graph_of_state[graphs.source]
+    # Arcs over two states at most, as targets have them, take as many frames as half the states; others need not.
+    step = graphs.destination.astype(np.int64) - graphs.source
+    is_chain = np.bincount(owner[(step < 0) | (step > 2)], minlength=graphs.num_graphs) == 0
+    spent = np.where(is_chain, np.diff(graphs.state_splits) // 2, 0)
+    num_arcs = memory_formulas.k2_training_arcs(frames, spent, np.diff(graphs.arc_splits).astype(np.int64))
+    return memory_formulas.k2_work(num_arcs, emissions.num_bytes)
+
+
+def gradient_bytes(emissions: Emissions) -> int:
+    """Of the emissions' gradient, 0 where there will be none."""
+    return emissions.num_bytes * emissions.scores.requires_grad
 
 
 def _columns(graphs: GraphBatch) -> Ints:
@@ -93,11 +168,3 @@ def _columns(graphs: GraphBatch) -> Ints:
     owner = graphs.graph_of_state[graphs.source[reads]].astype(np.int64)
     pairs = np.unique(owner << 32 | graphs.input_label[reads])
     return np.maximum(1, np.bincount(pairs >> 32, minlength=graphs.num_graphs))
-
-
-def _item(emissions: Emissions) -> int:
-    return emissions.scores.element_size()
-
-
-def _output(emissions: Emissions) -> int:
-    return emissions.scores.numel() * _item(emissions)

@@ -11,8 +11,9 @@ import torch
 
 from topologies import EPSILON, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, GraphScores
-from wfst_losses.backends.memory import reference_bytes
+from wfst_losses.backends.memory import reference_work
 from wfst_losses.emissions import Emissions
+from wfst_losses.memory_formulas import Work
 from wfst_losses.runs import note
 from wfst_losses.semiring import segment_logsumexp
 
@@ -25,9 +26,24 @@ class ReferenceBackend(AbstractBackend):
 
     def total_scores(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> torch.Tensor:
         """The definition itself; memory grows with frames times arcs."""
-        emissions.require("the sums of the definition", reference_bytes(graphs, emissions, utterances.numpy()))
+        emissions.require("the sums of the definition", self.total_work(graphs, emissions, utterances))
         note(self.name, "graph per utterance", ["float64, logarithms"] * graphs.num_graphs)
         return _totals(graphs, Arcs.of(graphs, utterances, emissions.scores.device), emissions)
+
+    def total_work(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> Work:
+        """Frames times arcs, with a gradient."""
+        return reference_work(graphs, emissions, utterances.numpy())
+
+    def shared_total_work(
+        self,
+        graph: GraphBatch,
+        emissions: Emissions,
+        scores: GraphScores | None = None,  # noqa: ARG002 (take no more)
+        memory: str = "full",  # noqa: ARG002
+    ) -> Work:
+        """As many copies of the graph as utterances."""
+        utterances = np.arange(emissions.num_utterances)
+        return reference_work(graph, emissions, utterances, num_copies=len(utterances))
 
     def shared_total_scores(
         self,
@@ -38,9 +54,7 @@ class ReferenceBackend(AbstractBackend):
     ) -> torch.Tensor:
         """As many copies of the graph as utterances."""
         note(self.name, "shared graph", ["float64, logarithms"] * emissions.num_utterances)
-        utterances = np.arange(emissions.num_utterances)
-        predicted = emissions.num_utterances * reference_bytes(graph, emissions, utterances)
-        emissions.require("the sums of the definition", predicted)
+        emissions.require("the sums of the definition", self.shared_total_work(graph, emissions))
         graphs, device = graph.repeated(emissions.num_utterances), emissions.scores.device
         arcs = Arcs.of(graphs, torch.arange(emissions.num_utterances), device)
         if scores is not None:

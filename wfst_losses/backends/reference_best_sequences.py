@@ -12,6 +12,7 @@ import torch
 from topologies import EPSILON, Graph, GraphBatch
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.memory_formulas import reference_search_work
 
 Tokens = tuple[int, ...]
 
@@ -29,6 +30,10 @@ Ways = dict[Tokens, _Way]
 
 def best_sequences(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor, num_paths: int) -> Paths:
     """Ranked by the best path, then length, then lexicographically; on the CPU whatever the device of the emissions."""
+    if emissions.budget.is_given:
+        longest, most_arcs = int(emissions.input_lengths.max(initial=0)), int(np.diff(graphs.arc_splits).max(initial=0))
+        work = reference_search_work(num_paths, longest, most_arcs)
+        emissions.require(f"the {num_paths:,} best sequences", work._replace(held=3 * emissions.num_bytes))
     log_probs = emissions.log_probs.detach().double().cpu().numpy()
     found: list[tuple[int, Tokens, _Way]] = []
     for index, utterance in enumerate(utterances.tolist()):

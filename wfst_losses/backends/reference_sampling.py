@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
+from wfst_losses.backends.memory import reference_path_work
 from wfst_losses.backends.reference import Arcs
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.paths import Paths
@@ -25,6 +26,8 @@ def sample_paths(
 
     Walks on the CPU whatever the device of the emissions. A graph without any path gets none.
     """
+    work = reference_path_work(graphs, emissions, utterances.numpy(), num_paths)
+    emissions.require(f"{num_paths:,} paths of each of {len(utterances):,} utterances", work)
     with torch.no_grad():
         log_probs = emissions.log_probs.detach().double().cpu()
         walk = _Walk(graphs, log_probs, emissions.input_lengths, utterances, scale)

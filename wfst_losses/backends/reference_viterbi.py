@@ -9,13 +9,16 @@ import numpy.typing as npt
 import torch
 
 from topologies import EPSILON, GraphBatch
+from wfst_losses.backends.memory import reference_path_work
 from wfst_losses.backends.reference import Arcs
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
+from wfst_losses.memory_formulas import Work
 
 
 def best_paths(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
     """One path per graph, on the CPU whatever the device of the emissions; ties as `AbstractBackend.best_paths`."""
+    emissions.require("the best paths", reference_path_work(graphs, emissions, utterances.numpy()))
     with torch.no_grad():
         log_probs = emissions.log_probs.detach().double().cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf)
         arcs = Arcs.of(graphs, utterances, log_probs.device)
@@ -50,6 +53,8 @@ def masked_best_paths(
 ) -> BestPaths:
     """A copy of the emissions per mask, with -inf where it hides a label."""
     num_readings, num_masks, num_frames = masks.shape
+    copies = num_readings * num_masks * emissions.num_bytes // max(1, emissions.num_utterances)
+    emissions.require(f"the best paths under {num_masks:,} masks", Work(held=copies))
     log_probs = emissions.log_probs.detach().cpu()[utterances].repeat_interleave(num_masks, dim=0)
     copy, frame = np.nonzero(masks.reshape(-1, num_frames))
     log_probs[copy, frame, columns[copy // num_masks, frame]] = -torch.inf

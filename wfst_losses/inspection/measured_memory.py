@@ -79,16 +79,16 @@ def _peak_bytes(step: Step, device: str) -> int:
     model = language_model(small) if step.has_denominator else None
     _run(small, model, *_inputs(small, device))
     model = None
-    base = _resident(device)
+    base = resident_bytes(device)
     if step.has_denominator:
         model = language_model(step)
         short = dataclasses.replace(step, num_frames=2, num_utterances=1, num_tokens=0)
         _run(short, model, *_inputs(short, device))
     inputs = _inputs(step, device)
-    _resident(device)
-    _forget_peak(device)
+    resident_bytes(device)
+    forget_peak(device)
     _run(step, model, *inputs)
-    return _peak(device) - base
+    return highest_bytes(device) - base
 
 
 def _inputs(step: Step, device: str) -> tuple[Any, list[list[int]]]:
@@ -119,7 +119,7 @@ def _run(step: Step, model: Any, log_probs: Any, targets: list[list[int]]) -> No
     losses.sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _resident(device: str) -> int:
+def resident_bytes(device: str = "cpu") -> int:
     """What the process holds once all that is free is given back."""
     gc.collect()
     if device != "cpu":
@@ -132,7 +132,8 @@ def _resident(device: str) -> int:
     return _status("VmRSS")
 
 
-def _forget_peak(device: str) -> None:
+def forget_peak(device: str = "cpu") -> None:
+    """Set the peak to what is in use now."""
     if device == "cpu":
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return
@@ -141,7 +142,8 @@ def _forget_peak(device: str) -> None:
     torch.cuda.reset_peak_memory_stats()
 
 
-def _peak(device: str) -> int:
+def highest_bytes(device: str = "cpu") -> int:
+    """The peak since it was forgotten."""
     if device == "cpu":
         return _status("VmHWM")
     import torch

@@ -1,35 +1,24 @@
-"""The most memory that a step of training takes, told from sizes alone.
+"""The most memory that a step of training takes, told from sizes alone: `memory_formulas` with counts in closed form.
 
-What is counted is what each backend allocates, written out: nothing here is a fit but the bytes per state or arc of
-small arrays, which are sums of such columns. The network, its own activations and the optimiser are not part of it; the
-network's output and its gradient are.
+The network, its own activations and the optimiser are not part of it; the network's output and its gradient are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 
-from wfst_losses.inspection.graph_counts import Counts, denominator_counts, training_counts
+import numpy as np
+
+from wfst_losses import memory_formulas
+from wfst_losses.inspection.graph_counts import denominator_counts, training_counts
 from wfst_losses.inspection.steps import Step
+from wfst_losses.memory_formulas import SHARED_ARC_BYTES, Work, peak_bytes
 
-_LANES = 8
-_FLOAT, _DOUBLE = 4, 8
-_PADDED_TO = 16
-_BLOCK_FRAMES = 12
-_TRAINING_STATE_BYTES = 240
-"""Per padded state of a training graph: about four diagonals of weights both ways, five columns, and its arcs."""
+_FLOAT = 4
 _MODEL_ARC_BYTES = 84
 """Per arc of a language model: its columns, those of its realised form, and the keys by which it is scored."""
-_SHARED_ARC_BYTES = 48
-"""Per arc of the native denominator, kept: the graph's columns, and both directions of its layout."""
-_SHARED_WEIGHT_BYTES = 16
-"""Per arc of the native denominator, for a moment: its score, and its weight in both directions."""
 _GRAPH_ARC_BYTES = 24
-_REFERENCE_ARC_BYTES = 64
-"""Per arc of the reference backend: eight columns."""
-_K2_LATTICE_ARC_BYTES = 120
-"""Per arc of a k2 lattice: its columns and scores, forward and backward sums and what they index, and autograd's."""
+"""Per arc of a denominator that has no layout of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +29,7 @@ class PredictedMemory:
         peak_bytes: the most at any moment.
         is_upper_bound: whether it bounds the peak (k2 prunes) rather than tells it.
         graph_bytes: what is kept between steps: the denominator and its language model.
-        emission_bytes: the network's output and its gradients, at the peak.
+        emission_bytes: the network's output and its gradient.
         work_bytes: the rest.
     """
 
@@ -60,80 +49,68 @@ def predicted_step_memory(step: Step) -> PredictedMemory:
     formulas = {"native": _native, "reference": _reference, "k2": _k2}
     if step.backend not in formulas:
         raise ValueError(f"backend is {step.backend!r}, expected one of {', '.join(map(repr, formulas))}")
-    return formulas[step.backend](step)
+    graph, parts = formulas[step.backend](step)
+    peak, emissions = step.emission_bytes + peak_bytes(parts), 2 * step.emission_bytes
+    return PredictedMemory(graph + peak, step.backend == "k2", graph, emissions, peak - emissions)
 
 
-def _told(graph: int, moments: list[tuple[int, int]], *, is_upper_bound: bool = False) -> PredictedMemory:
-    """The larger of some moments, each the bytes of emissions and of work."""
-    emissions, work = max(moments, key=sum)
-    return PredictedMemory(graph + emissions + work, is_upper_bound, graph, emissions, work)
-
-
-def _native(step: Step) -> PredictedMemory:
+def _native(step: Step) -> tuple[int, list[Work]]:
     output = step.emission_bytes
-    kept, room = _bands(step)
-    if not step.has_denominator:
-        return _told(0, [(output, kept + room), (2 * output, kept)])
-    counts, model_arcs = denominator_counts(step)
-    graph = _MODEL_ARC_BYTES * model_arcs + _SHARED_ARC_BYTES * counts.num_arcs
-    num_tiles = -(-step.num_utterances // _LANES)
-    work = _SHARED_WEIGHT_BYTES * counts.num_arcs + min(step.num_threads, num_tiles) * _tile(step, counts)
-    # The output, the denominator's occupancies; then each term's gradient besides.
-    return _told(graph, [(output, kept + room), (2 * output, kept + work), (4 * output, kept)])
-
-
-def _bands(step: Step) -> tuple[int, int]:
-    """Of training graphs: what is kept for the backward pass, and the room that the sums take for a moment."""
-    frames, utterances = step.num_frames, step.num_utterances
-    states = -(-(2 * step.num_tokens + 1) // _PADDED_TO) * _PADDED_TO
+    every = np.ones(step.num_utterances, dtype=np.int64)
     columns = 1 + min(step.num_tokens, step.num_labels - 1)
-    kept = utterances * (frames * columns * _FLOAT + states * _TRAINING_STATE_BYTES)
-    stride = states + 4
-    room = frames * states + (frames + 3) * stride + (frames // _BLOCK_FRAMES + 2) * stride
-    return kept, min(step.num_threads, utterances) * room * _DOUBLE
+    numerator = memory_formulas.training_work(
+        step.num_frames * every,
+        training_counts(step).num_states * every,
+        columns * every,
+        item_bytes=_FLOAT,
+        num_threads=step.num_threads,
+        gradient_bytes=output,
+    )
+    if not step.has_denominator:
+        return 0, [numerator]
+    counts, model_arcs = denominator_counts(step)
+    shared = memory_formulas.shared_work(
+        num_frames=step.num_frames,
+        num_utterances=step.num_utterances,
+        num_labels=step.num_labels,
+        num_states=counts.num_states,
+        num_reading=counts.num_reading,
+        num_arcs=counts.num_arcs,
+        is_low_memory=step.memory == "low",
+        num_threads=step.num_threads,
+        gradient_bytes=output,
+        output_bytes=output,
+    )
+    return _MODEL_ARC_BYTES * model_arcs + SHARED_ARC_BYTES * counts.num_arcs, [numerator, shared]
 
 
-def _tile(step: Step, counts: Counts) -> int:
-    """The work of eight utterances over a shared graph: arrivals of all frames, or of a block and its checkpoints."""
-    frames = step.num_frames
-    block = max(1, math.isqrt(max(0, frames - 1)) + 1) if step.memory == "low" else frames
-    num_blocks = -(-frames // block) if frames else 1
-    rows = block * counts.num_reading + (2 + num_blocks) * counts.num_states + 2 * step.num_labels + frames
-    return rows * _LANES * _FLOAT
-
-
-def _reference(step: Step) -> PredictedMemory:
-    output = step.emission_bytes
-    terms = [training_counts(step)]
-    graph, model_arcs = 0, 0
+def _reference(step: Step) -> tuple[int, list[Work]]:
+    terms, graph = [training_counts(step)], 0
     if step.has_denominator:
         counts, model_arcs = denominator_counts(step)
         terms.append(counts)
         graph = _MODEL_ARC_BYTES * model_arcs + _GRAPH_ARC_BYTES * counts.num_arcs
-    kept = step.num_utterances * sum(_REFERENCE_ARC_BYTES * counts.num_arcs for counts in terms)
-    kept += step.num_utterances * step.num_frames * sum(_kept_per_frame(counts) for counts in terms)
-    # Backward, beside the output: two gradients in float64 and one in float32, and in older torch a third and another.
-    return _told(graph, [(7 * output, kept)])
+    return graph, [
+        memory_formulas.reference_work(
+            num_frames=step.num_frames,
+            num_states=step.num_utterances * counts.num_states,
+            num_arcs=step.num_utterances * counts.num_arcs,
+            num_virtual=step.num_utterances * counts.num_virtual,
+            output_bytes=step.emission_bytes,
+            needs_gradient=True,
+        )
+        for counts in terms
+    ]
 
 
-def _kept_per_frame(counts: Counts) -> int:
-    """What autograd keeps of one frame: a number per arc, and per state the sums, once more where arcs are virtual."""
-    reading = counts.num_arcs - counts.num_virtual
-    per_state = 60 if counts.num_virtual else 10
-    return 8 * reading + 24 * counts.num_virtual + per_state * counts.num_states
-
-
-def _k2(step: Step) -> PredictedMemory:
-    output = step.emission_bytes
-    counts = training_counts(step)
-    # An arc of a target is on a path in as many frames as there are to spare, and one.
-    live = max(0, step.num_frames - step.num_tokens) + 1
-    arcs = step.num_utterances * (live * counts.num_arcs + counts.num_finals)
+def _k2(step: Step) -> tuple[int, list[Work]]:
+    every, counts = np.ones(step.num_utterances, dtype=np.int64), training_counts(step)
+    arcs = memory_formulas.k2_training_arcs(step.num_frames * every, step.num_tokens * every, counts.num_arcs * every)
+    parts = [memory_formulas.k2_work(arcs + step.num_utterances * counts.num_finals, step.emission_bytes)]
     graph = 0
     if step.has_denominator:
         shared, model_arcs = denominator_counts(step)
         graph = _MODEL_ARC_BYTES * model_arcs + _GRAPH_ARC_BYTES * shared.num_arcs
-        arcs += step.num_utterances * (step.num_frames * shared.num_arcs + shared.num_finals)
-    # The output, what k2 copies of it for each term, their gradients.
-    num_terms = 1 + step.has_denominator
-    return _told(graph, [((2 + 2 * num_terms) * output, _K2_LATTICE_ARC_BYTES * arcs)], is_upper_bound=True)
+        arcs = step.num_utterances * (step.num_frames * shared.num_arcs + shared.num_finals)
+        parts.append(memory_formulas.k2_work(arcs, step.emission_bytes))
+    return graph, parts

@@ -16,6 +16,8 @@ from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.lattices.sequence_scores import PathScores, SequenceScores
 from wfst_losses.lattices.utterance import Utterance
+from wfst_losses.memory_formulas import Work, lattice_room, path_work
+from wfst_losses.memory_limit import MemoryBudget, Share
 from wfst_losses.validation import TokenSequence
 
 _MAX_ENUMERATED = 1_000_000
@@ -38,6 +40,7 @@ class ArcLattice(AbstractLattice):
         arc_scores: ``(A,)`` nats, any device, with autograd history.
         state_splits: ``(B + 1,)`` int64.
         labels: ``(A,)`` what arcs read, blank 0, -1 for nothing; used to mask whole tokens.
+        budget: what may be taken, and has been.
     """
 
     out_splits: IntColumn
@@ -47,6 +50,7 @@ class ArcLattice(AbstractLattice):
     arc_scores: torch.Tensor
     state_splits: IntColumn
     labels: npt.NDArray[np.integer[Any]] | None = None
+    budget: MemoryBudget = dataclasses.field(default_factory=MemoryBudget)
 
     def __post_init__(self) -> None:
         from wfst_losses.lattices.columns import is_topological
@@ -91,6 +95,7 @@ class ArcLattice(AbstractLattice):
 
         # Empty utterances take seeds too: they make no difference to the others.
         seeds = torch.randint(0, 2**62, (self.num_utterances, num_paths), generator=generator).numpy()
+        self.budget.take(f"{num_paths:,} paths of each of {self.num_utterances:,} lattices", self._work(num_paths))
         drawn: list[tuple[IntColumn, IntColumn]] = [(_NOTHING, _NOTHING)] * self.num_utterances
 
         def draw(index: int) -> None:
@@ -116,20 +121,42 @@ class ArcLattice(AbstractLattice):
             for index in range(begin, end):
                 work(index)
 
-        run_in_parallel(over, np.diff(self.out_splits[self.state_splits]))
+        run_in_parallel(over, self.num_arcs())
 
     def best_sequences(self, num_paths: int) -> Paths:
         """Exact; an empty utterance gets none."""
         from wfst_losses.lattices import best_sequences
 
+        share = self._share(num_paths)
         found: list[best_sequences.Found | None] = [None] * self.num_utterances
 
         def rank(index: int) -> None:
             part = self.utterance(index)
-            found[index] = best_sequences.best(part, best_sequences.columns_of(part), num_paths)
+            found[index] = best_sequences.best(part, best_sequences.columns_of(part), num_paths, share)
 
         self._in_parallel(rank)
+        self.budget.take(share.what, share.begun)
         return best_sequences.ranked_paths(found)
+
+    def _share(self, num_paths: int) -> Share:
+        """What each thread may take to search for so many sequences."""
+        num_threads = min(torch.get_num_threads(), self.num_utterances)
+        return self.budget.share(f"the {num_paths:,} best sequences", self._work(num_paths), num_threads)
+
+    def _work(self, num_paths: int) -> Work:
+        """So many paths of each utterance, and sums over its arcs on each thread."""
+        from wfst_losses.lattices.columns import longest_path
+
+        longest = longest_path(self.out_splits, self.destination, self.state_splits)
+        # Arcs come as 64-bit numbers, four times over: as found, padded, counted by what they write, and distinct.
+        steps = num_paths * self.num_utterances * longest
+        found = path_work(num_paths * self.num_utterances, longest, 0)
+        room = lattice_room(self.num_arcs(), np.diff(self.state_splits), torch.get_num_threads())
+        return found._replace(room=room + 20 * steps)
+
+    def num_arcs(self) -> IntColumn:
+        """``(B,)`` arcs of each utterance."""
+        return np.diff(self.out_splits[self.state_splits])
 
     def best_segments(self) -> Segments:
         """Cut where an arc writes a token or reads another label; without labels, every arc is a segment."""
@@ -143,14 +170,14 @@ class ArcLattice(AbstractLattice):
         """One search per mask."""
         from wfst_losses.lattices import best_sequences
 
-        found = []
+        share, found = self._share(max(1, masks.shape[1])), []
         for row, utterance in enumerate(paths.utterances.tolist()):
             part = self.utterance(utterance)
             columns = best_sequences.columns_of(part)
             for mask in masks[row]:
                 hidden = paths.steps[row][mask & (paths.steps[row] >= 0)] - part.arcs.start
                 columns.scores[hidden], kept = -np.inf, columns.scores[hidden]
-                found.append(best_sequences.best(part, columns, 1))
+                found.append(best_sequences.best(part, columns, 1, share))
                 columns.scores[hidden] = kept
         return best_sequences.ranked_paths(found, paths.utterances.repeat(masks.shape[1]))
 

@@ -21,11 +21,14 @@ from wfst_losses.compiled import compiled
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices.prefixes import Prefixes, child, grown_prefixes, new_prefixes, precedes
 from wfst_losses.lattices.utterance import Utterance
+from wfst_losses.memory_limit import Share
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _NARROWEST, _WIDEST = 0.125, 1e5
+FIRST_BYTES = 48 * 1024 + 100 * 256
+"""What a search begins with: room for so many entries and prefixes."""
 
 
 class Columns(NamedTuple):
@@ -54,6 +57,7 @@ class Found(NamedTuple):
         arcs, arc_splits: the arcs of each one's best path.
         scores: of these paths.
         is_complete: whether these are the N best, or all: else the beam was too narrow.
+        wanted_bytes: where the search came to need more than it may take, how much; else 0.
     """
 
     tokens: Ints
@@ -62,6 +66,7 @@ class Found(NamedTuple):
     arc_splits: Ints
     scores: Floats
     is_complete: bool
+    wanted_bytes: int
 
 
 class _Entries(NamedTuple):
@@ -103,14 +108,16 @@ def columns_of(part: Utterance) -> Columns:
     return Columns(destination, scores, part.out_splits, *part.every_token(), np.empty(part.num_states))
 
 
-def best(part: Utterance, columns: Columns, num_paths: int) -> Found | None:
+def best(part: Utterance, columns: Columns, num_paths: int, share: Share) -> Found | None:
     """The best sequences of one utterance of a lattice with these columns; None where it has no path."""
     rest = rests(columns.destination, columns.scores, columns.out_splits)
     if not part.num_states or not rest[0] > -np.inf:
         return None
     columns = columns._replace(rest=rest)
+    share.check(FIRST_BYTES)
     for threshold in thresholds(float(rest[0])):
-        found: Found = search(columns, num_paths, threshold, False)
+        found: Found = search(columns, num_paths, threshold, False, share.most_bytes)
+        share.check(found.wanted_bytes)
         if found.is_complete:
             break
     return found._replace(arcs=found.arcs + part.arcs.start)
@@ -208,6 +215,20 @@ def _with_room(entries: _Entries, needed: int) -> _Entries:
 
 
 @compiled
+def _wanted_bytes(entries: _Entries, tree: Prefixes, num_entries: int, num_nodes: int) -> int:
+    """What both take while they grow to hold so many; 0 where they have the room."""
+    capacity, nodes = len(entries.node), len(tree.parent)
+    if num_entries <= capacity and num_nodes < nodes:
+        return 0
+    if num_entries > capacity:
+        capacity = 2 * num_entries
+    while num_nodes >= nodes:
+        nodes *= 2
+    # Five columns and one that is being copied; prefixes with their table and marks, and the half as large before.
+    return 48 * capacity + 100 * nodes
+
+
+@compiled
 def _hand_on(
     columns: Columns, arc: int, origins: Ints, floor: float, tree: Prefixes, entries: _Entries, size: int, head: Ints
 ) -> int:
@@ -228,10 +249,11 @@ def _hand_on(
 
 
 @compiled
-def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool) -> Found:
+def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool, most_bytes: int) -> Found:
     """The best ``num_paths`` sequences among paths that lie above the threshold.
 
-    ``is_pruned`` tells whether paths below it are missing from the columns already.
+    ``is_pruned`` tells whether paths below it are missing from the columns already. The search ends where it would take
+    more than ``most_bytes``.
     """
     num_states, best = len(columns.rest), columns.rest[0]
     # Bounds are sums in another order than scores: what lies on the threshold must not fall to rounding.
@@ -258,8 +280,12 @@ def search(columns: Columns, num_paths: int, threshold: float, is_pruned: bool) 
             is_pruned = is_pruned or not (lowest + bound >= floor)
             if not (highest + bound >= floor):
                 continue
-            entries = _with_room(entries, size + count)
             needed = tree.filled[0] + count * (columns.token_splits[arc + 1] - columns.token_splits[arc])
+            wanted = _wanted_bytes(entries, tree, size + count, needed)
+            if wanted > most_bytes:
+                nothing = np.zeros(1, np.int64)
+                return Found(nothing, nothing, nothing, nothing, np.empty(0, np.float64), False, wanted)
+            entries = _with_room(entries, size + count)
             while needed >= len(tree.parent):
                 tree = grown_prefixes(tree)
                 stamp = np.append(stamp, np.full(len(stamp), np.int64(-1)))
@@ -296,4 +322,4 @@ def _finish(
         while node > 0:
             tokens[place] = tree.token[node]
             place, node = place - 1, tree.parent[node]
-    return Found(tokens, token_splits, arcs, arc_splits, scores, not is_pruned or count >= num_paths)
+    return Found(tokens, token_splits, arcs, arc_splits, scores, not is_pruned or count >= num_paths, 0)

@@ -28,3 +28,19 @@ def is_topological(
                 if destination[arc] <= state or destination[arc] >= num_states:
                     return False
     return True
+
+
+@compiled
+def longest_path(
+    out_splits: npt.NDArray[np.int64], destination: npt.NDArray[np.int32], state_splits: npt.NDArray[np.int64]
+) -> int:
+    """The most arcs on any path."""
+    depth, longest = np.zeros(len(out_splits) - 1, np.int64), 0
+    for utterance in range(len(state_splits) - 1):
+        first = state_splits[utterance]
+        for state in range(first, state_splits[utterance + 1]):
+            longest = max(longest, depth[state])
+            for arc in range(out_splits[state], out_splits[state + 1]):
+                there = first + destination[arc]
+                depth[there] = max(depth[there], depth[state] + 1)
+    return int(longest)

@@ -12,6 +12,8 @@ import torch
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.lattices.prefix_tree import PrefixTree
 from wfst_losses.lattices.utterance import Utterance
+from wfst_losses.memory_formulas import tree_sums_work
+from wfst_losses.memory_limit import Share
 from wfst_losses.validation import TokenSequence
 
 if TYPE_CHECKING:
@@ -41,11 +43,17 @@ class SequenceScores(torch.autograd.Function):
                 tree = PrefixTree.of([sequences[row] for row in rows.tolist()])
                 ctx.parts.append((rows, _Composition(part, tree)))
 
+        num_nodes = sum(len(composition.tree.parent) for _, composition in ctx.parts)
+        begun = tree_sums_work(num_nodes, lattice.num_states, len(arc_scores))
+        num_threads = min(torch.get_num_threads(), len(ctx.parts))
+        share = lattice.budget.share("the sums of sequences", begun, num_threads)
+
         def add_up(begin: int, end: int) -> None:
             for rows, composition in ctx.parts[begin:end]:
-                result[rows] = composition.forward()
+                result[rows] = composition.forward(share)
 
         _in_parallel(add_up, ctx.parts)
+        lattice.budget.take(share.what, share.taken())
         ctx.like = arc_scores
         return torch.from_numpy(result).to(arc_scores.device)
 
@@ -101,14 +109,20 @@ class _Composition:
     def __init__(self, part: Utterance, tree: PrefixTree) -> None:
         self.part, self.tree = part, tree
 
-    def forward(self) -> npt.NDArray[np.float64]:
+    def forward(self, share: Share) -> npt.NDArray[np.float64]:
         """The log-sum of each sequence of the tree."""
         from wfst_losses.lattices import tree_sums
 
         part, tree = self.part, self.tree
         left = tree_sums.fewest_left(tree.parent, tree.leaf)
         arcs = tree_sums.Arcs(part.out_splits, part.destination, part.tokens, part.token_splits, part.scores)
-        self.made = tree_sums.forward(arcs, tree_sums.Tree(tree.label, tree.child_splits, tree.children, left))
+        self.made = tree_sums.forward(
+            arcs, tree_sums.Tree(tree.label, tree.child_splits, tree.children, left), share.most_bytes
+        )
+        share.check(int(self.made.filled[2]))
+        share.keep(
+            sum(column.nbytes for column in (*self.made.pairs, *self.made.steps, self.made.head, self.made.table))
+        )
         self.leaves, log_sums = tree_sums.leaf_pairs(tree.leaf, part.num_states - 1, self.made)
         result: npt.NDArray[np.float64] = log_sums
         return result

@@ -46,7 +46,8 @@ class Composition(NamedTuple):
     Attributes:
         head: the pair met last at each state, -1 for none.
         table: finds a pair.
-        filled: how many pairs there are, and how many steps.
+        filled: how many pairs there are, and how many steps; and where they are not all, for want of room, how many
+            bytes were wanted, else 0.
     """
 
     pairs: Pairs
@@ -72,6 +73,19 @@ def _longer(column: npt.NDArray[Any], filled: int, capacity: int) -> npt.NDArray
     larger = np.empty(capacity, column.dtype)
     larger[:filled] = column[:filled]
     return larger
+
+
+@compiled
+def wanted_bytes(made: Composition, more: int) -> int:
+    """What pairs and composed arcs take while `with_room` makes room for so many more."""
+    pairs, steps, _, table, filled = made
+    num_pairs, num_steps = len(pairs.node), len(steps.arc)
+    if filled[0] + more > num_pairs:
+        num_pairs = 2 * (filled[0] + more)
+    if filled[1] + more > num_steps:
+        num_steps = 2 * (filled[1] + more)
+    # The table is a power of two, at most four times the pairs.
+    return int(28 * (num_pairs + len(pairs.node)) + 20 * (num_steps + len(steps.arc)) + 16 * num_pairs + 4 * len(table))
 
 
 @compiled
@@ -118,4 +132,4 @@ def new_composition(num_states: int, capacity: int, like: Scores) -> Composition
     table = np.full(size, np.int32(-1))
     pairs.state[0], pairs.node[0], pairs.mantissas[0], head[0] = 0, 0, 1.0, 0
     table[slot_of(0, 0, pairs, table)] = 0
-    return Composition(pairs, steps, head, table, np.array([1, 0]))
+    return Composition(pairs, steps, head, table, np.array([1, 0, 0]))

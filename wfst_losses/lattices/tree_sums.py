@@ -20,7 +20,7 @@ import numpy.typing as npt
 from wfst_losses.compiled import compiled, compiled_inline
 from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split_power
 from wfst_losses.lattices.columns import written
-from wfst_losses.lattices.tree_pairs import Composition, new_composition, slot_of, with_room
+from wfst_losses.lattices.tree_pairs import Composition, new_composition, slot_of, wanted_bytes, with_room
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.int32]
@@ -219,8 +219,8 @@ def _leave(pair: int, leaving: Leaving, arcs: Arcs, tree: Tree, most: Ints, made
 
 
 @compiled
-def forward(arcs: Arcs, tree: Tree) -> Composition:
-    """The sums of all pairs of one utterance."""
+def forward(arcs: Arcs, tree: Tree, most_bytes: int) -> Composition:
+    """The sums of all pairs of one utterance; it stops where it would take more than ``most_bytes``."""
     num_states, widest = len(arcs.out_splits) - 1, 1
     for state in range(num_states):
         widest = max(widest, arcs.out_splits[state + 1] - arcs.out_splits[state])
@@ -235,6 +235,10 @@ def forward(arcs: Arcs, tree: Tree) -> Composition:
             leaving = Leaving(order, first, _arrange(arcs, low, high, order, first), high - low)
             pair = _leave(pair, leaving, arcs, tree, most, made)
             while pair >= 0:
+                wanted = wanted_bytes(made, high - low)
+                if wanted > most_bytes:
+                    made.filled[2] = wanted
+                    return made
                 made = with_room(made, high - low)
                 pair = _leave(pair, leaving, arcs, tree, most, made)
     return made

@@ -11,6 +11,7 @@ import torch
 
 from wfst_losses.losses.expected_errors import Criterion, Diagnostics, check_diagnostics, expected_errors
 from wfst_losses.losses.reduction import reduce
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
 from wfst_losses.validation import (
@@ -46,6 +47,7 @@ def lattice_mwer_loss(
     generator: torch.Generator | None = None,
     return_diagnostics: bool | str = False,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
 
@@ -69,12 +71,15 @@ def lattice_mwer_loss(
             as in `mwer_loss`.
         nonfinite: what arcs that score NaN or +inf do: "raise", "drop" (the utterance is +inf with zero gradient, and
             in the diagnostics) or "pass": no path takes them.
+        max_memory: bytes that paths, sums and the gradient may take; None: the machine's. What the sums of sequences
+            take depends on the scores: they stop before they would take more.
 
     Returns:
         A scalar or ``(B,)``, in errors; with diagnostics on request.
 
     Raises:
         ValueError: naming the argument, the index, what was expected and what came.
+        MemoryLimitError: before it is taken, with the prediction.
 
     Source: Prabhavalkar et al. 2018 (arXiv 1712.01818).
     """
@@ -96,7 +101,8 @@ def lattice_mwer_loss(
         include_best,
     )
     check_nonfinite(nonfinite)
-    arcs = read_lattice(lattice, nonfinite)
+    budget = MemoryBudget.of(max_memory)
+    arcs = dataclasses.replace(read_lattice(lattice, nonfinite), budget=budget)
     references = _check_references(ref_texts, arcs.num_utterances)
     measure_mass = check_diagnostics(return_diagnostics)
     losses, diagnostics = expected_errors(arcs, references, criterion, generator, measure_mass=measure_mass)

@@ -17,6 +17,8 @@ from wfst_losses.graphs.denominator import denominator, scored_denominator
 from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_arc_scores, check_language_model
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.losses.reduction import reduce
+from wfst_losses.memory_formulas import Work, peak_bytes
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import (
     Lengths,
     Targets,
@@ -114,17 +116,21 @@ def mmi_loss(
 
     graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
     graphs = reading_columns(graphs, blank)
+    form: dict[str, Any] = {"backoff": backoff, "blank": blank, "factored": engine.prefers_factored}
+    scores: GraphScores | None = None
+    if language_model_scores is None:
+        shared = denominator(rule, language_model, epsilon_free=engine.needs_epsilon_free, **form)
+    else:
+        shared, *columns = scored_denominator(rule, language_model, language_model_scores, **form)
+        scores = GraphScores(*columns)
+    _check_memory(engine, graphs, shared, emissions, scores, memory, boosts=boost > 0)
     acoustic = engine.total_scores(graphs, emissions, torch.arange(emissions.num_utterances))
     of_model = language_model.sequence_scores(sequences, language_model_scores, backoff=backoff).to(acoustic)
     if boost:
+        numerator = engine.total_work(graphs, emissions, torch.arange(emissions.num_utterances))
+        emissions.require("the numerators' occupancies", _boosting_work(numerator, emissions))
         emissions = _reading(emissions, emissions.log_probs - boost * _occupancies(engine, graphs, emissions))
-    form: dict[str, Any] = {"backoff": backoff, "blank": blank, "factored": engine.prefers_factored}
-    if language_model_scores is None:
-        shared = denominator(rule, language_model, epsilon_free=engine.needs_epsilon_free, **form)
-        total = engine.shared_total_scores(shared, emissions, memory=memory)
-    else:
-        shared, *scores = scored_denominator(rule, language_model, language_model_scores, **form)
-        total = engine.shared_total_scores(shared, emissions, GraphScores(*scores), memory=memory)
+    total = engine.shared_total_scores(shared, emissions, scores, memory)
     losses = den_scale * total - (acoustic + of_model)
     impossible = (acoustic == -torch.inf) | (of_model == -torch.inf)
     impossible |= torch.as_tensor(emissions.dropped, device=losses.device)
@@ -132,11 +138,36 @@ def mmi_loss(
     return reduce(losses, reduction)
 
 
+def _check_memory(
+    engine: AbstractBackend,
+    graphs: GraphBatch,
+    shared: GraphBatch,
+    emissions: Emissions,
+    scores: GraphScores | None,
+    memory: str,
+    *,
+    boosts: bool,
+) -> None:
+    """The whole call against the limit: what the numerators keep is there while the denominator runs."""
+    numerator = engine.total_work(graphs, emissions, torch.arange(emissions.num_utterances))
+    boosting = [_boosting_work(numerator, emissions)] if boosts else []
+    parts = [numerator, *boosting, engine.shared_total_work(shared, emissions, scores, memory)]
+    emissions.budget.check("the sums of numerators and denominator", parts)
+
+
+def _boosting_work(numerator: Work, emissions: Emissions) -> Work:
+    """The numerators once more, over a copy of the scores, with their gradient; and the scores that come of it."""
+    output = emissions.num_bytes
+    return Work(room=2 * output + peak_bytes([numerator]), kept=output, gradient=output, gradient_room=output)
+
+
 def _occupancies(engine: AbstractBackend, graphs: GraphBatch, emissions: Emissions) -> torch.Tensor:
     """``(B, T, V)`` posterior of each label at each frame, a constant: the gradient of the log-sums."""
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = emissions.log_probs.detach().clone().requires_grad_()
-        totals = engine.total_scores(graphs, _reading(emissions, leaf), torch.arange(emissions.num_utterances))
+        # What this takes has been told, and is gone when it returns.
+        read = dataclasses.replace(_reading(emissions, leaf), budget=MemoryBudget())
+        totals = engine.total_scores(graphs, read, torch.arange(emissions.num_utterances))
         possible = totals.masked_fill(totals.detach() == -torch.inf, 0.0)
         (occupancies,) = torch.autograd.grad(possible.sum(), leaf)
     return occupancies

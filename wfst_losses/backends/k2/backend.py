@@ -11,9 +11,10 @@ from topologies import Graph, GraphBatch
 from wfst_losses.backends.backend import AbstractBackend
 from wfst_losses.backends.k2 import k2
 from wfst_losses.backends.k2.convert import to_k2
-from wfst_losses.backends.memory import k2_bytes
+from wfst_losses.backends.memory import k2_work
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.emissions import Emissions
+from wfst_losses.memory_formulas import Work
 from wfst_losses.runs import note
 
 _MAX_FRAMES = 65_534
@@ -48,8 +49,8 @@ class K2Backend(AbstractBackend):
         if not emissions.is_finite:
             # k2's maxima skip NaN and give a finite value; the definition passes it on.
             return ReferenceBackend().total_scores(graphs, emissions, utterances)
-        predicted = k2_bytes(graphs, emissions, utterances.numpy())
-        emissions.require(f"k2's lattices of {graphs.num_graphs:,} graphs", predicted)
+        work = self.total_work(graphs, emissions, utterances)
+        emissions.require(f"k2's lattices of {graphs.num_graphs:,} graphs", work)
         log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
@@ -83,6 +84,12 @@ class K2Backend(AbstractBackend):
         )
         scores = lattice.get_tot_scores(use_double_scores=True, log_semiring=True).to(log_probs.dtype)
         return totals.index_copy(0, torch.from_numpy(possible).to(totals.device), scores)
+
+    def total_work(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> Work:
+        """An upper bound: k2 drops states that lead nowhere."""
+        if not emissions.is_finite:
+            return ReferenceBackend().total_work(graphs, emissions, utterances)
+        return k2_work(graphs, emissions, utterances.numpy())
 
     @staticmethod
     def _without_frames(graphs: GraphBatch) -> torch.Tensor:

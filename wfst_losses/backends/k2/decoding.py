@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from topologies import Graph, without_epsilons
 from wfst_losses.backends.k2 import k2
 from wfst_losses.backends.k2.convert import to_k2
 from wfst_losses.backends.k2.lattice import read_lattice
+from wfst_losses.backends.memory import k2_pruned_work
 from wfst_losses.emissions import Emissions
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def nbest_outputs(
     scores: list[list[float]] = [[] for _ in range(emissions.num_utterances)]
     lattice, order = _pruned(graph, emissions, search_beam, output_beam, max_active_states)
     if lattice is not None:
-        read = read_lattice(lattice)
+        read = dataclasses.replace(read_lattice(lattice), budget=emissions.budget)
         paths = read.best_sequences(num_paths)
         totals = read.path_scores(paths).detach().cpu().tolist()
         for row, tokens, total in zip(paths.utterances.tolist(), paths.tokens, totals, strict=True):
@@ -69,7 +71,10 @@ def _pruned(
     order = order[lengths[order] > 0]
     if not len(order):
         return None, order
+    graph = without_epsilons(graph)
+    if emissions.budget.is_given:
+        emissions.require("k2's pruned lattices", k2_pruned_work(graph, emissions, max_active_states))
     supervisions = torch.tensor([[b, 0, int(lengths[b])] for b in order.tolist()], dtype=torch.int32)
     dense = k2.DenseFsaVec(emissions.log_probs.detach().float().contiguous(), supervisions)
-    fsa = k2.create_fsa_vec([to_k2(without_epsilons(graph))]).to(emissions.scores.device)
+    fsa = k2.create_fsa_vec([to_k2(graph)]).to(emissions.scores.device)
     return k2.intersect_dense_pruned(fsa, dense, search_beam, output_beam, 30, max_active_states), order

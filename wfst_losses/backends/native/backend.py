@@ -12,7 +12,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import AbstractBackend, Costs, GraphScores
-from wfst_losses.backends.memory import training_bytes
+from wfst_losses.backends.memory import cuda_work, training_work
 from wfst_losses.backends.native import cuda
 from wfst_losses.backends.reference import ReferenceBackend
 from wfst_losses.differentiation import differentiated_once
@@ -20,6 +20,7 @@ from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths
+from wfst_losses.memory_formulas import Work
 from wfst_losses.runs import note
 
 _BY_BLOCK = "float64, a power of two per state and block of frames"
@@ -47,6 +48,7 @@ class NativeBackend(AbstractBackend):
         if cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
+            self._hold_on_cuda(emissions, self.total_work(graphs, emissions, utterances))
             if emissions.pending is not None:
                 emissions.pending.refuse()
             return sums.total_scores(graphs, emissions, utterances)
@@ -54,6 +56,26 @@ class NativeBackend(AbstractBackend):
             emissions.scores, emissions, graphs, utterances.numpy().astype(np.int64)
         )
         return result
+
+    def total_work(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> Work:
+        """Occupancies of what the graphs read, and room on each thread."""
+        if not emissions.is_finite:
+            return ReferenceBackend().total_work(graphs, emissions, utterances)
+        if cuda.applies(emissions.scores):
+            return cuda_work(graphs, emissions, utterances.numpy(), is_shared=False)
+        return training_work(graphs, emissions, utterances.numpy())
+
+    def shared_total_work(
+        self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
+    ) -> Work:
+        """Occupancies of all labels, and room for eight utterances on each thread."""
+        if scores is None and memory == "full" and emissions.is_finite and cuda.applies(emissions.scores):
+            return cuda_work(graph, emissions, np.arange(emissions.num_utterances), is_shared=True)
+        if not emissions.is_finite or emissions.scores.device.type != "cpu":
+            return ReferenceBackend().shared_total_work(graph, emissions, scores)
+        from wfst_losses.backends.native import shared_function
+
+        return shared_function.work(graph, emissions, scores, memory)
 
     def shared_total_scores(
         self, graph: GraphBatch, emissions: Emissions, scores: GraphScores | None = None, memory: str = "full"
@@ -63,12 +85,19 @@ class NativeBackend(AbstractBackend):
         if is_plain and emissions.is_finite and cuda.applies(emissions.scores):
             from wfst_losses.backends.native.cuda import sums
 
+            self._hold_on_cuda(emissions, self.shared_total_work(graph, emissions))
             return sums.shared_total_scores(graph, emissions)
         if not emissions.is_finite or emissions.scores.device.type != "cpu":
             return ReferenceBackend().shared_total_scores(graph, emissions, scores)
         from wfst_losses.backends.native import shared_function
 
         return shared_function.total_scores(graph, emissions, scores, memory)
+
+    @staticmethod
+    def _hold_on_cuda(emissions: Emissions, work: Work) -> None:
+        """Against a limit that was given: without one the device's own allocator is as clear."""
+        if emissions.budget.is_given:
+            emissions.require("the sums on CUDA", work)
 
     def expected_costs(
         self, graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], emissions: Emissions
@@ -135,7 +164,7 @@ class _Sums(torch.autograd.Function):
         from wfst_losses.backends.native import bands, inputs, sums
         from wfst_losses.compiled import gradient_memory, threads
 
-        emissions.require(f"the sums of {graphs.num_graphs:,} graphs", training_bytes(graphs, emissions, utterances))
+        emissions.require(f"the sums of {graphs.num_graphs:,} graphs", training_work(graphs, emissions, utterances))
         layout = bands.lay_out(graphs)
         given = inputs.Inputs(scores.detach().cpu().contiguous().numpy(), emissions.log_sums, emissions.input_lengths)
         frames, num_columns = emissions.input_lengths[utterances], np.diff(layout.column_splits)

@@ -16,7 +16,7 @@ from wfst_losses.compiled.floats import LOG2_E, exponential
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _LOWEST, _HIGHEST = -80 / LOG2_E, 1e-3
-"""Between these, in nats, lies every label that a graph reads."""
+"""Between these, in nats, lies every label that a path reads."""
 
 
 class Room(NamedTuple):
@@ -43,19 +43,27 @@ def read_emissions(
     low, first, num_frames = bands.state_splits[graph], bands.column_splits[graph], inputs.lengths[utterance]
     num_states, num_columns = np.uint64(bands.state_splits[graph + 1] - low), bands.column_splits[graph + 1] - first
     columns, column_of_state = bands.columns[first : first + num_columns], bands.column_of_state[low:]
-    # Half the states of a target read blank: its exponential is taken once.
-    values, emissions = room.columns[:num_columns], room.emissions
+    emissions = room.emissions
     for frame in range(np.uint64(num_frames)):
         row, log_sum, here = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], frame * num_states
-        for column in range(np.uint64(num_columns)):
-            values[column] = row[np.uint64(columns[column])] - log_sum
+        begin, end = np.uint64(windows.lows[frame + 1]), np.uint64(windows.highs[frame + 1])
+        # Half the states of a target read blank: its exponential is taken once, unless few states are left at all.
+        is_narrow = begin < end and end - begin < num_columns
+        values = room.columns[: end - begin if is_narrow else num_columns]
+        if is_narrow:
+            for state in range(begin, end):
+                values[state - begin] = row[np.uint64(columns[np.uint64(column_of_state[state])])] - log_sum
+        else:
+            for column in range(np.uint64(num_columns)):
+                values[column] = row[np.uint64(columns[column])] - log_sum
         if _num_outside(values) > 0:
             return False
         gains[frame + np.uint64(1)] = gains[frame] + _largest(values) * LOG2_E
-        for column in range(np.uint64(num_columns)):
-            values[column] = exponential(values[column])
-        for state in range(np.uint64(windows.lows[frame + 1]), np.uint64(windows.highs[frame + 1])):
-            emissions[here + state] = values[np.uint64(column_of_state[state])]
+        for place in range(np.uint64(len(values))):
+            values[place] = exponential(values[place])
+        for state in range(begin, end):
+            source = state - begin if is_narrow else np.uint64(column_of_state[state])
+            emissions[here + state] = values[np.uint64(source)]
     return True
 
 

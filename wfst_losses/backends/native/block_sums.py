@@ -3,12 +3,12 @@
 As in `state_sums`, each state has a power of two of its own, but one that stays for a block of frames: within a block
 a step is a product and a sum per arc. That is exact as long as nothing underflows, which is ensured, not hoped for:
 
-- every label the graph reads has a probability in [2^-80, 1] at every frame of the utterance;
+- every label that a path reads has a probability in [2^-80, 1] at every frame of the utterance;
 - at the start of a block, exponents are raised until no arc multiplies by more than 2^80 (2^40 where a virtual arc may
   follow in the same frame);
-- a state that would have to be raised by more than 2^60 above its own size in a block of 12 frames, or 2^700 in one of
-  4, is dropped, and all that was dropped, with the most that the frames still to come can make of it, must be below
-  2^-60 of the total.
+- a state that would have to be raised by more than 2^60 above its own size in a block of 12 frames, 2^380 in one of 8
+  or 2^700 in one of 4, is dropped, and all that was dropped, with the most that the frames still to come can make of
+  it, must be below 2^-60 of the total.
 
 So a sum falls at most to 2^-1020. In the backward pass every frame's sum of occupancies must give the total again.
 Where a condition fails, the caller takes shorter blocks, and then `state_sums`.
@@ -26,7 +26,7 @@ from wfst_losses.backends.native.bands import Bands
 from wfst_losses.backends.native.block_emissions import Room, read_emissions
 from wfst_losses.backends.native.block_steps import MAX_STEP, NOTHING, bits_per_frame, find_factors, plan_of, settle
 from wfst_losses.backends.native.inputs import Inputs, Scores
-from wfst_losses.backends.native.occupancy import add_up, final_sum
+from wfst_losses.backends.native.occupancy import add_up_within, final_sum
 from wfst_losses.backends.native.windows import Windows, find_windows
 from wfst_losses.compiled import compiled
 from wfst_losses.compiled.floats import LOG2_E, power_of_two
@@ -45,8 +45,10 @@ from wfst_losses.compiled.lanes import (
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-LONG_BLOCK, SHORT_BLOCK = 12, 4
-"""Frames in a block; short ones allow for neighbours whose sums differ more."""
+LONG_BLOCK, MIDDLE_BLOCK, SHORT_BLOCK = 12, 8, 4
+"""Frames in a block; shorter ones allow for neighbours whose sums differ more."""
+_NARROW = 4 * NUM_LANES
+"""Where paths have so few states to choose from, they are often far apart."""
 _FALL = 1020
 """How far a sum may fall, as a power of two."""
 _TOLERANCE = 1e-6
@@ -115,6 +117,8 @@ def sums(
     low, high = bands.state_splits[graph], bands.state_splits[graph + 1]
     reading, virtual = plan_of(bands.reading, graph, num_states), plan_of(bands.virtual, graph, num_states)
     windows = find_windows(reading, virtual, bands.starts[graph], bands.final_mantissas[low:high], num_frames)
+    if block_frames == LONG_BLOCK and (windows.highs - windows.lows).max() <= _NARROW:
+        block_frames = MIDDLE_BLOCK
     gains = np.zeros(num_frames + 1)
     if not read_emissions(bands, graph, inputs, utterance, windows, room, gains):
         return np.nan
@@ -294,7 +298,7 @@ def _backward(
         frame_total = _sum_lanes(lanes)
         if not abs(frame_total - total) <= _TOLERANCE * total:
             return False
-        add_up(bands, graph, shares, 1.0 / frame_total, occupancy, frame)
+        add_up_within(bands, graph, shares, (begin, end), 1.0 / frame_total, occupancy, frame)
         shares[next_end:end] = 0.0
         # The row before reads beyond the window on either side.
         sums[rest + next_begin : rest + begin] = 0.0

@@ -20,6 +20,7 @@ from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
+from wfst_losses.memory_formulas import Work
 
 _KEPT_BYTES = 1 << 28
 """What the sums of all frames of an utterance may take; above it some frames are summed once more on the way back."""
@@ -33,9 +34,7 @@ def expected_costs(graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], 
     num_utterances, num_costs = len(inputs.lengths), 1 + int(tables.cost.max(initial=0))
     needs_gradient = scores.requires_grad and torch.is_grad_enabled()
     room = _room(steps, tables, inputs, needs_gradient)
-    num_threads = min(torch.get_num_threads(), num_utterances)
-    output = scores.numel() * scores.element_size() * needs_gradient
-    emissions.require("the sums over all token sequences", num_threads * 8 * room + 2 * output)
+    emissions.require("the sums over all token sequences", _work(steps, emissions, room, needs_gradient=needs_gradient))
     results = Results(
         np.zeros(inputs.scores.shape if needs_gradient else (0, *inputs.scores.shape[1:]), inputs.scores.dtype),
         np.zeros((num_utterances, num_costs)),
@@ -68,6 +67,15 @@ def _room(steps: Steps, tables: Automata, inputs: Inputs, needs_gradient: bool) 
     if 8 * frame * num_frames <= _KEPT_BYTES:
         return frame * num_frames
     return max(_KEPT_BYTES // 8, frame * (math.isqrt(num_frames) + 1))
+
+
+def _work(steps: Steps, emissions: Emissions, room: int, *, needs_gradient: bool) -> Work:
+    """On each thread ``room`` sums, and emissions and shares of all ports; the gradient, and the one handed on."""
+    num_threads = min(torch.get_num_threads(), emissions.num_utterances)
+    num_frames = int(emissions.input_lengths.max(initial=0))
+    of_ports = (1 + needs_gradient) * num_frames * len(steps.port_state)
+    gradient = emissions.num_bytes * needs_gradient
+    return Work(room=8 * num_threads * (room + of_ports), kept=gradient, gradient=gradient)
 
 
 def _part(emissions: Emissions, rows: Any) -> Emissions:

@@ -42,6 +42,20 @@ def add_up(bands: Bands, graph: int, shares: Floats, factor: float, occupancy: S
 
 
 @compiled
+def add_up_within(
+    bands: Bands, graph: int, shares: Floats, window: tuple[int, int], factor: float, occupancy: Scores, frame: int
+) -> None:
+    """As `add_up`, where all states but those of a window have no share."""
+    first, low = bands.column_splits[graph], bands.state_splits[graph]
+    if 2 * (window[1] - window[0]) > bands.column_splits[graph + 1] - first:
+        add_up(bands, graph, shares, factor, occupancy, frame)
+        return
+    occupancy[frame] = 0.0
+    for state in range(window[0], window[1]):
+        occupancy[frame, np.uint64(bands.column_of_state[low + state])] += factor * shares[state]
+
+
+@compiled
 def final_sum(bands: Bands, low: int, row: Floats, exponents: Ints) -> tuple[float, int]:
     """The sum over final states as a number and a power of two; ``low`` is the graph's first state."""
     peak = -(2**60)

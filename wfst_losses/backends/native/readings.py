@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import GraphBatch
-from wfst_losses.backends.memory import best_paths_bytes, sampling_bytes
+from wfst_losses.backends.memory import best_paths_work, masked_paths_work, sampling_work
 from wfst_losses.backends.native import best_sequences, masked_viterbi, sampling, viterbi
 from wfst_losses.backends.native.arc_sums import Ints, Rows, lay_out, weigh
 from wfst_losses.backends.native.inputs import Inputs
@@ -26,8 +26,8 @@ def sample(
     generator: torch.Generator | None,
 ) -> Paths:
     """``num_paths`` paths of each reading that has any."""
-    predicted = sampling_bytes(graphs, emissions, utterances.numpy(), num_paths)
-    emissions.require(f"{num_paths:,} paths of each of {len(utterances):,} utterances", predicted)
+    work = sampling_work(graphs, emissions, utterances.numpy(), num_paths)
+    emissions.require(f"{num_paths:,} paths of each of {len(utterances):,} utterances", work)
     rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
     model = rows, weigh(rows, scale), float(scale)
     shape = (len(utterance_of), num_paths)
@@ -56,7 +56,7 @@ def sample(
 
 def best(graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> BestPaths:
     """The best path of each reading."""
-    emissions.require("the best paths", best_paths_bytes(graphs, emissions, utterances.numpy()))
+    emissions.require("the best paths", best_paths_work(graphs, emissions, utterances.numpy()))
     rows, inputs, utterance_of, graph_of, widths = _prepared(graphs, emissions, utterances)
     found = _room(len(utterance_of), widths)
     run_in_parallel(
@@ -82,6 +82,8 @@ def best_masked(
     found = _room(num_readings * padded.shape[1], widths)
     longest_row = int(np.diff(rows.arc_splits).max(initial=0))
     like = np.empty(0, np.int8 if longest_row < 128 else np.int16 if longest_row < 32_768 else np.int32)
+    work = masked_paths_work(graphs, emissions, utterance_of, padded.shape[1], masked_viterbi.LANES, like.itemsize)
+    emissions.require(f"the best paths under {num_masks:,} masks", work)
     hidden = masked_viterbi.Hidden(columns, padded, like)
     run_in_parallel(
         lambda begin, end: masked_viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, hidden, found),
@@ -117,7 +119,7 @@ def best_distinct(graphs: GraphBatch, emissions: Emissions, utterances: torch.Te
     """The best distinct sequences of each reading that has any."""
     rows, inputs, utterance_of, graph_of, _ = _prepared(graphs, emissions, utterances)
     costs = _costs(rows, graph_of, inputs.lengths[utterance_of])
-    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs)
+    return best_sequences.find(rows, inputs, graph_of, utterance_of, num_paths, costs, emissions.budget)
 
 
 def _prepared(

@@ -9,7 +9,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends.backend import GraphScores
-from wfst_losses.backends.memory import shared_bytes
+from wfst_losses.backends.memory import shared_work
 from wfst_losses.backends.native import shared
 from wfst_losses.backends.native.inputs import Inputs
 from wfst_losses.backends.native.occupancy import write_shared_gradient
@@ -17,19 +17,25 @@ from wfst_losses.compiled import gradient_memory
 from wfst_losses.compiled.threads import run_in_parallel
 from wfst_losses.differentiation import differentiated_once
 from wfst_losses.emissions import Emissions
+from wfst_losses.memory_formulas import Work
 from wfst_losses.runs import note
 
 
 def total_scores(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> torch.Tensor:
     """``(B,)`` in the dtype of the emissions."""
-    predicted = shared_bytes(graph, emissions, is_low_memory=memory == "low")
-    emissions.require(f"the sums over {graph.num_arcs:,} shared arcs", predicted)
+    emissions.require(f"the sums over {graph.num_arcs:,} shared arcs", work(graph, emissions, scores, memory))
     if scores is None:
         scores = GraphScores(torch.from_numpy(np.array(graph.score)), torch.from_numpy(np.array(graph.final_score)))
     result: torch.Tensor = _SharedSums.apply(  # type: ignore[no-untyped-call]
         emissions.scores, scores.arcs, scores.finals, emissions, graph, memory
     )
     return result
+
+
+def work(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> Work:
+    """What `total_scores` takes."""
+    with_arcs = scores is not None and any(part.requires_grad for part in scores)
+    return shared_work(graph, emissions, is_low_memory=memory == "low", with_arcs=with_arcs)
 
 
 class _SharedSums(torch.autograd.Function):

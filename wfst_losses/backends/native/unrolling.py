@@ -25,6 +25,7 @@ class Unrolled(NamedTuple):
         scores, graph_scores: ``(A,)`` nats, with and without the emissions.
         rest: ``(num_states,)`` the score of the best path from each state to the end.
         is_pruned: whether anything was left out.
+        wanted_bytes: where it came to need more than it may take, how much; then there are no arcs. Else 0.
     """
 
     source: Ints
@@ -35,6 +36,7 @@ class Unrolled(NamedTuple):
     graph_scores: Floats
     rest: Floats
     is_pruned: bool
+    wanted_bytes: int
 
 
 @compiled
@@ -130,8 +132,10 @@ def _leave(
 
 
 @compiled
-def unroll(rows: Rows, graph: int, inputs: Inputs, utterance: int, rest: Floats, threshold: float) -> Unrolled:
-    """All of the graph that paths with a score of at least the threshold pass."""
+def unroll(
+    rows: Rows, graph: int, inputs: Inputs, utterance: int, rest: Floats, threshold: float, most_bytes: int
+) -> Unrolled:
+    """All of the graph that paths with a score of at least the threshold pass, if it takes at most so many bytes."""
     low, start = rows.state_splits[graph], rows.starts[graph]
     num_states = rest.shape[1]
     # Bounds are sums in another order than scores: what lies on the threshold must not fall to rounding.
@@ -148,7 +152,15 @@ def unroll(rows: Rows, graph: int, inputs: Inputs, utterance: int, rest: Floats,
             if count + 2 > len(kept_rest):
                 kept_rest = np.append(kept_rest, kept_rest)
             number[state], kept_rest[count] = count, rest[frame, state]
-            arcs = _with_room(arcs, size + rows.arc_splits[low + state + 1] - rows.arc_splits[low + state] + 1)
+            needed = size + rows.arc_splits[low + state + 1] - rows.arc_splits[low + state] + 1
+            # Room for twice as many, and as much again: what it was before, or in the end the columns one by one.
+            wanted = 192 * needed + 24 * len(kept_rest) if needed > len(arcs.scores) else 0
+            if wanted > most_bytes:
+                no_integers, no_floats = np.empty(0, np.int64), np.empty(0, np.float64)
+                return Unrolled(
+                    no_integers, no_integers, no_integers, no_integers, no_floats, no_floats, no_floats, True, wanted
+                )
+            arcs = _with_room(arcs, needed)
             size, left_out = _leave(rows, graph, inputs, utterance, (frame, state, count), bounds, arcs, size)
             is_pruned, count = is_pruned or left_out, count + 1
         _enter(arcs, entering, begin, size, number, frame)
@@ -162,7 +174,9 @@ def unroll(rows: Rows, graph: int, inputs: Inputs, utterance: int, rest: Floats,
     source, destination = arcs.columns[:size, 0].copy(), arcs.columns[:size, 1].copy()
     label, output = arcs.columns[:size, 2].copy(), arcs.columns[:size, 3].copy()
     scores, graph_scores = arcs.scores[:size, 0].copy(), arcs.scores[:size, 1].copy()
-    return Unrolled(source, destination, label, output, scores, graph_scores, kept_rest[: count + 1].copy(), is_pruned)
+    return Unrolled(
+        source, destination, label, output, scores, graph_scores, kept_rest[: count + 1].copy(), is_pruned, 0
+    )
 
 
 @compiled

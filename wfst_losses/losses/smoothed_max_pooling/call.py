@@ -16,6 +16,8 @@ from wfst_losses.losses.smoothed_max_pooling.peaks import Smoothing, gaussian_we
 from wfst_losses.losses.smoothed_max_pooling.pooling import BackgroundPooling, ComplementPooling, Options
 from wfst_losses.losses.smoothed_max_pooling.scores import Scores
 from wfst_losses.losses.smoothed_max_pooling.windows import IntegerArray, Windows
+from wfst_losses.memory_formulas import pooling_work
+from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.validation import check_choice, check_number
 
 Integers = Any
@@ -55,20 +57,32 @@ def untraced(function: _Function) -> _Function:
 
 
 def prepare(
-    scores: Scores,
+    given: torch.Tensor,
+    read: Callable[[], Scores],
     windows: Windows,
     lengths: IntegerArray,
     *,
     background: int | None,
+    max_memory: int | None,
     sigma_frames: float,
     filter_frames: int,
     smooth_in: str,
     negative_weight: float,
 ) -> Call:
-    """The call for checked scores and windows; ``background`` None is the complement."""
+    """The call for scores, read once it is known that all will fit, and windows; no ``background``: the complement."""
     check_choice("smooth_in", smooth_in, ("prob", "log"))
     check_number("negative_weight", negative_weight, low=0.0)
     smoothing = Smoothing(gaussian_weights(sigma_frames, filter_frames), smooth_in == "log")
+    work = pooling_work(
+        num_scores=given.numel(),
+        num_frames=given.shape[0] * given.shape[1],
+        num_taps=len(windows.labels) * (windows.longest + 2 * smoothing.reach),
+        item_bytes=given.element_size(),
+        is_background=background is not None,
+        needs_gradient=given.requires_grad and torch.is_grad_enabled(),
+    )
+    MemoryBudget.of(max_memory).take("smoothed max pooling", work)
+    scores = read()
     windows = windows.without(scores.dropped)
     # An impossible utterance has no frame that counts, so its gradient is 0 whatever it holds.
     padding = np.arange(scores.values.shape[1]) >= np.where(windows.impossible, 0, lengths)[:, None]

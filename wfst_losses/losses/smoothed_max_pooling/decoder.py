@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from wfst_losses.losses.smoothed_max_pooling.call import Call, Integers, pool, prepare, untraced
-from wfst_losses.losses.smoothed_max_pooling.scores import check_pooled_scores, read_logits
+from wfst_losses.losses.smoothed_max_pooling.scores import Scores, check_pooled_scores, read_logits
 from wfst_losses.losses.smoothed_max_pooling.windows import (
     check_frames,
     check_labels,
@@ -32,6 +32,7 @@ def decoder_smoothed_max_pooling_loss(
     negative_weight: float = 1.0,
     reduction: str = "none",
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Cost, per utterance, of keywords that do not peak around their ends, or show elsewhere.
 
@@ -53,7 +54,7 @@ def decoder_smoothed_max_pooling_loss(
         input_lengths: ``(B,)`` frames, 1 or more; frames beyond are never read and get gradient 0.
         window_frames: the window's length.
         offset_frames: how far the window reaches beyond the keyword's end.
-        sigma_frames, filter_frames, smooth_in, negative_weight, reduction, nonfinite: as in
+        sigma_frames, filter_frames, smooth_in, negative_weight, reduction, nonfinite, max_memory: as in
             `smoothed_max_pooling_loss`.
 
     Returns:
@@ -61,6 +62,7 @@ def decoder_smoothed_max_pooling_loss(
 
     Raises:
         ValueError: naming the argument, the utterance, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Park et al. 2020, arXiv 2001.09246. Patents US 11,056,101, US 11,682,385 and US 11,929,064.
 
@@ -82,6 +84,7 @@ def decoder_smoothed_max_pooling_loss(
         filter_frames=filter_frames,
         smooth_in=smooth_in,
         negative_weight=negative_weight,
+        max_memory=max_memory,
     )
     return pool(call, reduction)
 
@@ -112,4 +115,8 @@ def _read_call(
         labels, ends = labels[:, None], ends[:, None]
     stops = ends + offset_frames
     windows = cut_windows(labels, stops - window_frames, stops, lengths)
-    return prepare(read_logits("logits", scores, lengths, nonfinite), windows, lengths, background=None, **smoothing)
+
+    def read() -> Scores:
+        return read_logits("logits", scores, lengths, nonfinite)
+
+    return prepare(scores, read, windows, lengths, background=None, **smoothing)

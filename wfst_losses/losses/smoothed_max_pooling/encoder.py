@@ -11,6 +11,7 @@ import torch
 
 from wfst_losses.losses.smoothed_max_pooling.call import Call, Integers, pool, prepare, untraced
 from wfst_losses.losses.smoothed_max_pooling.scores import (
+    Scores,
     check_pooled_scores,
     read_log_probs,
     read_softmax_logits,
@@ -45,6 +46,7 @@ def encoder_smoothed_max_pooling_loss(
     from_logits: bool = False,
     check_normalised: bool = True,
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Cost, per utterance, of keyword parts that do not peak one after another, or of frames that are no background.
 
@@ -67,7 +69,7 @@ def encoder_smoothed_max_pooling_loss(
         background: the background's label.
         window_frames: a part's window's length.
         offset_frames: how far the last window reaches beyond the keyword's end.
-        sigma_frames, filter_frames, smooth_in, negative_weight, reduction, nonfinite: as in
+        sigma_frames, filter_frames, smooth_in, negative_weight, reduction, nonfinite, max_memory: as in
             `smoothed_max_pooling_loss`.
         from_logits: normalise rows first, in the same pass.
         check_normalised: refuse rows whose probabilities do not sum to 1.
@@ -77,6 +79,7 @@ def encoder_smoothed_max_pooling_loss(
 
     Raises:
         ValueError: naming the argument, the utterance, what was expected and what came.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Park et al. 2020, arXiv 2001.09246. Patents US 11,056,101, US 11,682,385 and US 11,929,064.
 
@@ -102,6 +105,7 @@ def encoder_smoothed_max_pooling_loss(
         filter_frames=filter_frames,
         smooth_in=smooth_in,
         negative_weight=negative_weight,
+        max_memory=max_memory,
     )
     return pool(call, reduction)
 
@@ -141,13 +145,14 @@ def _read_call(
         num_labels,
         window_frames,
     )
-    if from_logits:
-        read = read_softmax_logits(name, scores, lengths, nonfinite)
-    else:
-        read = read_log_probs(scores, lengths, nonfinite, check_normalised=check_normalised)
-    return prepare(
-        read, windows, lengths, background=check_blank(background, num_labels, name="background"), **smoothing
-    )
+
+    def read() -> Scores:
+        if from_logits:
+            return read_softmax_logits(name, scores, lengths, nonfinite)
+        return read_log_probs(scores, lengths, nonfinite, check_normalised=check_normalised)
+
+    background = check_blank(background, num_labels, name="background")
+    return prepare(scores, read, windows, lengths, background=background, **smoothing)
 
 
 def _pad(parts: Any) -> tuple[IntegerArray, IntegerArray]:

@@ -9,6 +9,7 @@ import torch
 
 from wfst_losses.losses.smoothed_max_pooling.call import Call, Integers, pool, prepare, untraced
 from wfst_losses.losses.smoothed_max_pooling.scores import (
+    Scores,
     check_pooled_scores,
     read_logits,
     read_posteriors,
@@ -40,6 +41,7 @@ def smoothed_max_pooling_loss(
     negative_weight: float = 1.0,
     reduction: str = "none",
     nonfinite: str = "raise",
+    max_memory: int | None = None,
 ) -> torch.Tensor:
     """Cost, per utterance, of labels that do not peak inside their windows, or show outside them.
 
@@ -74,6 +76,7 @@ def smoothed_max_pooling_loss(
         reduction: "none" gives B values in the order given; "sum" and "mean" go over the finite ones.
         nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (+inf, zero gradient) or "pass". Only "pass"
             never waits for the device.
+        max_memory: bytes that terms and gradient may take, told before they are taken; None: the machine's.
 
     Returns:
         ``(B,)`` or a scalar, nats; float64 for float64, else float32.
@@ -82,6 +85,7 @@ def smoothed_max_pooling_loss(
         ValueError: naming the argument, the utterance, what was expected and what came: both or neither of
             posteriors and logits, posteriors outside 0..1, a window that starts after its end, a label out of range,
             an even filter, a length of 0.
+        MemoryLimitError: before anything is allocated, with the prediction.
 
     Source: Park et al. 2020, arXiv 2001.09246, as used by the two losses below; several windows and
     ``negative_weight`` are ours. Training this way is covered by patents US 11,056,101, US 11,682,385 and
@@ -107,6 +111,7 @@ def smoothed_max_pooling_loss(
         filter_frames=filter_frames,
         smooth_in=smooth_in,
         negative_weight=negative_weight,
+        max_memory=max_memory,
     )
     return pool(call, reduction)
 
@@ -131,13 +136,15 @@ def _read_call(
     lengths = check_frames(columns["input_lengths"], num_utterances, num_frames)
     cut = _check_windows(columns["windows"], columns["labels"], lengths, num_labels)
     background = None if isinstance(outside, str) and outside == "complement" else _check_outside(outside, num_labels)
-    if logits is None:
-        read = read_posteriors(name, scores, lengths, nonfinite)
-    elif background is None:
-        read = read_logits(name, scores, lengths, nonfinite)
-    else:
-        read = read_softmax_logits(name, scores, lengths, nonfinite)
-    return prepare(read, cut, lengths, background=background, **smoothing)
+
+    def read() -> Scores:
+        if logits is None:
+            return read_posteriors(name, scores, lengths, nonfinite)
+        if background is None:
+            return read_logits(name, scores, lengths, nonfinite)
+        return read_softmax_logits(name, scores, lengths, nonfinite)
+
+    return prepare(scores, read, cut, lengths, background=background, **smoothing)
 
 
 def _check_windows(windows: IntegerArray, labels: IntegerArray, lengths: IntegerArray, num_labels: int) -> Windows:
