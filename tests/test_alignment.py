@@ -10,6 +10,7 @@ import topologies
 from tests import oracles
 from tests.losses.checks import blank_first, random_batch
 from tests.losses.engines import EVERY_BACKEND, FLOAT64_BACKENDS
+from tests.topologies.checks import random_log_probs
 from wfst_losses import ctc_loss, forced_alignment
 
 NAMES = list(topologies.TOPOLOGIES)
@@ -113,8 +114,27 @@ def test_dropped_utterances_are_aligned_to_nothing() -> None:
     assert (found.labels[0] >= 0).all()
     with pytest.raises(ValueError, match="utterance 1, frame 2"):
         forced_alignment(log_probs, [[1], [1]], [4, 4])
-    with pytest.raises(ValueError, match="nonfinite is 'pass'"):
-        forced_alignment(log_probs, [[1], [1]], [4, 4], nonfinite="pass")
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_labels_that_are_let_pass_are_read_by_no_path(backend: str, value: float) -> None:
+    scores = random_log_probs(3, 2, 5, 3)
+    label = int(forced_alignment(scores, [[1, 2], [2]], [5, 4]).labels[0, 2])
+    passed, without = scores.clone(), scores.clone()
+    passed[0, 2, label], without[0, 2, label] = value, -torch.inf
+    passed.requires_grad_()
+    found = forced_alignment(passed, [[1, 2], [2]], [5, 4], backend=backend, nonfinite="pass")
+    wanted = forced_alignment(without, [[1, 2], [2]], [5, 4], check_normalised=False)
+    assert torch.equal(found.labels, wanted.labels)
+    assert found.labels[0, 2] != label
+    torch.testing.assert_close(found.scores.detach(), wanted.scores)
+    (gradient,) = torch.autograd.grad(found.scores.sum(), passed)
+    assert gradient.sum(2).tolist() == [[1] * 5, [1] * 4 + [0]]
+    # A frame of logits that holds one has no log-softmax.
+    of_logits = forced_alignment(passed, [[1, 2], [2]], [5, 4], backend=backend, nonfinite="pass", from_logits=True)
+    assert of_logits.scores.isfinite().tolist() == [False, True]
+    assert torch.autograd.grad(of_logits.scores[1], passed)[0].isfinite().all()
 
 
 def test_nothing_to_align() -> None:

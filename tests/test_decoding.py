@@ -111,3 +111,29 @@ def test_bad_calls_are_refused() -> None:
         decode(graph, random_log_probs(0, 1, 2, 3), [2])
     with pytest.raises(ValueError, match="backend is 'fast'"):
         decode(graph, random_log_probs(0, 1, 2, 5), [2], backend="fast")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nan_and_infinity_are_refused_left_out_or_read_by_no_path(backend: str, value: float) -> None:
+    graph = decoding_graph(topologies.build("correct", 4))
+    scores = random_log_probs(5, 3, 6, 4).float()
+    lengths = [6, 5, 4]
+    wanted = decode(graph, scores, lengths, backend=backend)
+    spoilt, without = scores.clone(), scores.clone()
+    # What the best path reads there, so that it has to go elsewhere.
+    label = int(scores[1, 2].argmax())
+    spoilt[1, 2, label], without[1, 2, label] = value, -torch.inf
+    with pytest.raises(ValueError, match=rf"log_probs\[1, 2, {label}\] is {value}"):
+        decode(graph, spoilt, lengths, backend=backend)
+    dropped = decode(graph, spoilt, lengths, backend=backend, nonfinite="drop")
+    assert dropped.sequences == [wanted.sequences[0], [], wanted.sequences[2]]
+    assert dropped.scores.tolist() == [float(wanted.scores[0]), -torch.inf, float(wanted.scores[2])]
+    passed, other = (decode(graph, given, lengths, backend=backend, nonfinite="pass") for given in (spoilt, without))
+    assert passed.sequences == other.sequences
+    assert torch.equal(passed.scores, other.scores)
+    assert float(passed.scores[1]) < float(wanted.scores[1])
+    several = decode_nbest(graph, spoilt, lengths, 2, backend=backend, nonfinite="drop")
+    assert [len(rows) for rows in several.sequences] == [len(rows) for rows in several.scores] == [2, 0, 2]
+    several = decode_nbest(graph, spoilt, lengths, 2, backend=backend, nonfinite="pass")
+    assert [rows[0] for rows in several.sequences] == passed.sequences

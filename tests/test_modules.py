@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from tests.losses.checks import random_batch
-from wfst_losses import CTCLoss, Exhaustive, LatticeMWERLoss, MWERLoss, RandomPaths, ctc_loss, mwer_loss
+from wfst_losses import (
+    CTCLoss,
+    Exhaustive,
+    LatticeMWERLoss,
+    MMILoss,
+    MWERLoss,
+    RandomPaths,
+    SmoothedMaxPoolingLoss,
+    ctc_loss,
+    mwer_loss,
+)
 
 MODULES = {
     "ctc": CTCLoss(topology="compact", reduction="sum"),
@@ -82,6 +92,23 @@ def test_the_options_are_shown() -> None:
 def test_a_bad_reduction_is_refused_at_once(module: type[torch.nn.Module]) -> None:
     with pytest.raises(ValueError, match="reduction is 'max', expected one of 'none', 'mean', 'sum'"):
         module(reduction="max")
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        (CTCLoss, {"topolgy": "compact"}, "topolgy is no option of ctc_loss, expected some of topology, "),
+        (MMILoss, {"targets": [[1]]}, "targets is no option of mmi_loss"),
+        (LatticeMWERLoss, {"max_memory": 1}, "max_memory is no option of lattice_mwer_loss"),
+        (SmoothedMaxPoolingLoss, {"encoder_options": {"reduction": "mean"}}, "reduction is no option of encoder_"),
+        (SmoothedMaxPoolingLoss, {"encoder_options": 3}, "encoder_options is 3, expected a dictionary or None"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_at_once(
+    module: type[torch.nn.Module], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        module(**options)
 
 
 @pytest.mark.parametrize("module", [CTCLoss(), MWERLoss()], ids=["ctc", "mwer"])

@@ -109,6 +109,7 @@ SIGNATURES: dict[str, list[tuple[str, object]]] = {
         ("include_best", False),
         ("generator", None),
         ("return_diagnostics", False),
+        ("nonfinite", "raise"),
         ("max_memory", None),
     ],
 }

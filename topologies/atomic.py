@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,25 +24,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is there and is no regular file; expected the name of a file to write")
+    # The name is known before there is a file: wherever an interrupt comes, nothing stays.
+    temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's 0600 would keep a shared graph from everyone else.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # noqa: PTH101 (a string path, one call)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
 

@@ -64,11 +64,26 @@ class GraphBatch:
         return np.repeat(np.arange(self.num_graphs, dtype=np.int32), np.diff(self.state_splits))
 
     def with_input_labels(self, input_label: IntColumn) -> GraphBatch:
-        """The same graphs reading other labels."""
+        """The same graphs reading other labels.
+
+        Raises:
+            ValueError: for another number of them.
+        """
+        if np.shape(input_label) != self.input_label.shape:
+            raise ValueError(
+                f"input_label is {input_label!r:.80}, expected {self.input_label.shape} labels, one per arc"
+            )
         return dataclasses.replace(self, input_label=input_label)
 
     def repeated(self, count: int) -> GraphBatch:
-        """The whole batch ``count`` times over."""
+        """The whole batch ``count`` times over.
+
+        Raises:
+            ValueError: for a count below 0, or one that makes more states or arcs than 31 bits can number.
+        """
+        is_integer = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        if not is_integer or not 0 <= count * max(1, self.num_states, self.num_arcs) <= np.iinfo(np.int32).max:
+            raise ValueError(f"count is {count!r:.80}, expected 0 or more, and at most 31 bits of states and arcs")
         states = np.arange(count, dtype=np.int32) * np.int32(self.num_states)
 
         def shifted(column: IntColumn) -> IntColumn:

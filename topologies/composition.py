@@ -50,11 +50,20 @@ def compose_graph(left: Graph, right: Graph, *, num_real: int | None = None) -> 
     """
     check_graph("left", left)
     check_graph("right", right)
+    if num_real is not None:
+        check_num_real(num_real, left.num_states)
     splits = np.array([0, right.num_states]), np.array([0, right.num_arcs])
     # The order that engines want of a batch is of no use to the search.
     columns = (right.source, right.destination, right.input_label, right.output_label, right.score, right.final_score)
     batch = GraphBatch(*columns, np.array([right.start], dtype=np.int32), *splits)
     return _Exploration(left, batch, left.num_states if num_real is None else num_real).run()
+
+
+def check_num_real(num_real: object, num_states: int) -> None:
+    """How many states of a factored graph are the topology's own: 1 or more, of those there are."""
+    is_integer = isinstance(num_real, (int, np.integer)) and not isinstance(num_real, bool)
+    if not is_integer or not 1 <= num_real <= num_states:  # type: ignore[operator]
+        raise ValueError(f"num_real is {num_real!r:.80}, expected 1..{num_states}, states of the topology's own graph")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies.batch import finished
-from topologies.composition import Composition
+from topologies.composition import Composition, check_num_real
 from topologies.graph import EPSILON
 
 Ints = npt.NDArray[np.int64]
@@ -28,13 +28,25 @@ class _Arcs:
         return _Arcs(self.source[chosen], self.destination[chosen], self.last[chosen], self.before[chosen])
 
 
+def _check_composition(value: object) -> None:
+    if not isinstance(value, Composition):
+        raise ValueError(f"composition is {value!r:.80}, expected a Composition such as compose_graph gives")
+
+
 def contracted(composition: Composition, is_inner: npt.NDArray[np.bool_]) -> Composition:
     """The same paths without most of the states ``is_inner``, which are entered by virtual arcs that write nothing.
 
     A state with one arc in or one arc out is replaced by its arcs joined two by two, and so is one with two of each:
     there are then no more arcs than before.
+
+    Raises:
+        ValueError: if ``is_inner`` is no row of bool, one per state.
     """
+    _check_composition(composition)
     batch = composition.batch
+    is_inner = np.asarray(is_inner)
+    if is_inner.dtype != bool or is_inner.shape != (batch.num_states,):
+        raise ValueError(f"is_inner is {is_inner!r:.80}, expected ({batch.num_states},) of bool, one per state")
     score = batch.score.astype(np.float64)
     arcs = _Arcs(
         batch.source.astype(np.int64),
@@ -115,6 +127,8 @@ def is_inner(composition: Composition, num_real: int) -> npt.NDArray[np.bool_]:
     Raises:
         ValueError: if one is entered by an arc that reads or writes.
     """
+    _check_composition(composition)
+    check_num_real(num_real, np.iinfo(np.int32).max)
     batch = composition.batch
     inner = composition.left_state >= num_real
     wrong = inner[batch.destination] & ((batch.input_label != EPSILON) | (batch.output_label != EPSILON))

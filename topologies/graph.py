@@ -110,6 +110,8 @@ class Graph:
         """Write the OpenFst text to ``path``: to a temporary name first, then renamed."""
         from topologies.openfst import write_openfst_text
 
+        if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
+            raise ValueError(f"path is {path!r:.80}, expected the path of a file")
         write_openfst_text(self, Path(path))
 
 
@@ -128,7 +130,7 @@ def check_graph(name: str, value: object) -> None:
 def _freeze(graph: Graph, name: str, dtype: type[np.generic]) -> None:
     try:
         column = np.asarray(getattr(graph, name))
-    except (ValueError, TypeError):  # ragged, or a tensor that has no values
+    except (ValueError, TypeError, RuntimeError):  # ragged, or a tensor that has no values or requires grad
         column = np.asarray(None)
     if column.ndim != 1:
         raise ValueError(f"Graph: column {name} has {column.ndim} dimensions, expected 1")
@@ -149,6 +151,8 @@ def _freeze(graph: Graph, name: str, dtype: type[np.generic]) -> None:
 def _check_range(name: str, column: IntColumn, low: int, high: int) -> None:
     if len(column) and not (low <= column.min() and column.max() < high):
         row = int(np.argmax((column < low) | (column >= high)))
+        if high < 1:
+            raise ValueError(f"Graph: {name}[{row}] is {column[row]}, but final_score has no states")
         raise ValueError(f"Graph: {name}[{row}] is {column[row]}, expected {low}..{high - 1}")
 
 

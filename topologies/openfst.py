@@ -131,6 +131,8 @@ def parse_openfst_text(text: str, *, name: str = "text", writes_words: bool = Fa
         ValueError: naming ``name``, the line number and what was found where what was expected: a line of
             neither 1-2 (final) nor 4-5 (arc) columns, a field that is no number, a NaN or -inf cost, an empty text.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"text is {text!r:.80}, expected a string")
     rows: list[tuple[int, int, int, int]] = []
     scores: list[float] = []
     finals: dict[int, float] = {}

@@ -11,7 +11,7 @@ import torch
 from topologies import AbstractTopology
 from wfst_losses.backends import get_backend
 from wfst_losses.backends.memory import path_score_work
-from wfst_losses.emissions import Emissions, read_emissions
+from wfst_losses.emissions import Emissions, for_best_paths, read_emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.training import training_graphs
@@ -19,7 +19,6 @@ from wfst_losses.validation import (
     Lengths,
     Targets,
     check_blank,
-    check_choice,
     check_targets,
     check_topology,
 )
@@ -70,7 +69,8 @@ def forced_alignment(
         log_probs, targets, input_lengths, target_lengths: as in `ctc_loss`.
         topology: a name or a topology value.
         backend, blank, from_logits, check_normalised: as in `ctc_loss`.
-        nonfinite: what NaN or +inf in a live frame does: "raise", or "drop" (aligned as an impossible target).
+        nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (aligned as an impossible target) or "pass": a
+            label whose log-prob is one is read by no path, and of logits such a frame has no labels at all.
         max_memory: as in `ctc_loss`.
 
     Returns:
@@ -86,7 +86,6 @@ def forced_alignment(
     >>> found.labels.tolist(), found.start_frames.tolist(), found.end_frames.tolist()
     ([[1, 1, 0, 2]], [[0, 3]], [[2, 4]])
     """
-    check_choice("nonfinite", nonfinite, ("raise", "drop"))
     emissions = read_emissions(
         log_probs,
         input_lengths,
@@ -95,6 +94,7 @@ def forced_alignment(
         nonfinite=nonfinite,
         max_memory=max_memory,
     )
+    emissions = for_best_paths(emissions)
     engine = get_backend(backend, emissions.scores.device)
     blank = check_blank(blank, emissions.num_labels)
     sequences = check_targets(targets, target_lengths, emissions.num_utterances, emissions.num_labels, blank)

@@ -9,7 +9,7 @@ import torch
 
 from topologies import GraphBatch
 from wfst_losses.backends import get_backend
-from wfst_losses.emissions import Emissions, read_emissions
+from wfst_losses.emissions import Emissions, for_best_paths, read_emissions
 from wfst_losses.graphs.decoding_graph import DecodingGraph
 from wfst_losses.validation import Lengths, check_choice, check_count, check_instance, check_number
 
@@ -48,6 +48,7 @@ def decode(
     search_beam: float = 20.0,
     output_beam: float = 8.0,
     max_active_states: int = 10_000,
+    nonfinite: str = "raise",
     max_memory: int | None = None,
 ) -> Decoded:
     """The output of the best path of each utterance: ``argmax_path sum_t log_probs[t, label_t] + graph score``.
@@ -64,6 +65,8 @@ def decode(
         backend: as in `ctc_loss`.
         from_logits: ``log_probs`` are logits.
         search_beam, output_beam, max_active_states: of k2; others do not prune.
+        nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (no path fits) or "pass": a label whose
+            log-prob is one is read by no path, and of logits such a frame has no labels at all.
         max_memory: as in `ctc_loss`; k2's pruned lattices are told as an upper bound, mostly far too high, and held
             against a limit only where one is given.
 
@@ -79,15 +82,19 @@ def decode(
     [[1, 2]]
     """
     beams = (search_beam, output_beam, max_active_states)
-    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, nonfinite, max_memory)
     if backend == "k2":
         from wfst_losses.backends.k2.decoding import best_outputs
 
-        return Decoded(*best_outputs(graph.graph, emissions, *beams))
-    engine = get_backend(backend, emissions.scores.device)
-    utterances = torch.arange(emissions.num_utterances)
-    found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
-    return Decoded([tokens.tolist() for tokens in found.tokens], torch.from_numpy(found.scores))
+        sequences, scores = best_outputs(graph.graph, emissions, *beams)
+    else:
+        engine = get_backend(backend, emissions.scores.device)
+        utterances = torch.arange(emissions.num_utterances)
+        found = engine.best_paths(GraphBatch.from_graphs([graph.graph]), emissions, utterances)
+        sequences, scores = [tokens.tolist() for tokens in found.tokens], torch.from_numpy(found.scores)
+    for utterance in np.flatnonzero(emissions.dropped).tolist():
+        sequences[utterance], scores[utterance] = [], -torch.inf
+    return Decoded(sequences, scores)
 
 
 def decode_nbest(
@@ -101,6 +108,7 @@ def decode_nbest(
     search_beam: float = 20.0,
     output_beam: float = 8.0,
     max_active_states: int = 10_000,
+    nonfinite: str = "raise",
     max_memory: int | None = None,
 ) -> DecodedNBest:
     """The ``num_paths`` best distinct outputs of each utterance, or all there are.
@@ -110,7 +118,7 @@ def decode_nbest(
     for the pruned lattice: none worse than ``output_beam`` below the best is found, so raise it for long lists.
 
     Args:
-        graph, log_probs, input_lengths, backend, from_logits, max_memory: see `decode`; so are the beams.
+        graph, log_probs, input_lengths, backend, from_logits, nonfinite, max_memory: see `decode`; so are the beams.
         num_paths: N.
 
     Raises:
@@ -125,11 +133,11 @@ def decode_nbest(
     """
     check_count("num_paths", num_paths)
     beams = (search_beam, output_beam, max_active_states)
-    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, max_memory)
+    emissions = _emissions(graph, log_probs, input_lengths, backend, from_logits, beams, nonfinite, max_memory)
     if backend == "k2":
         from wfst_losses.backends.k2.decoding import nbest_outputs
 
-        return DecodedNBest(*nbest_outputs(graph.graph, emissions, num_paths, *beams))
+        return _without_dropped(DecodedNBest(*nbest_outputs(graph.graph, emissions, num_paths, *beams)), emissions)
     engine = get_backend(backend, emissions.scores.device)
     utterances = torch.arange(emissions.num_utterances)
     found = engine.best_sequences(GraphBatch.from_graphs([graph.graph]), emissions, utterances, num_paths)
@@ -142,7 +150,14 @@ def decode_nbest(
         acoustic = float((emitted - emissions.log_sums[utterance, : len(labels)]).sum())
         sequences[utterance].append(np.asarray(found.tokens[row]).tolist())
         scores[utterance].append(acoustic + float(found.graph_scores[row]))
-    return DecodedNBest(sequences, [torch.tensor(row, dtype=torch.float64) for row in scores])
+    rows = [torch.tensor(row, dtype=torch.float64) for row in scores]
+    return _without_dropped(DecodedNBest(sequences, rows), emissions)
+
+
+def _without_dropped(found: DecodedNBest, emissions: Emissions) -> DecodedNBest:
+    for utterance in np.flatnonzero(emissions.dropped).tolist():
+        found.sequences[utterance], found.scores[utterance] = [], found.scores[utterance][:0]
+    return found
 
 
 def _emissions(
@@ -152,6 +167,7 @@ def _emissions(
     backend: str,
     from_logits: bool,
     beams: tuple[float, float, int],
+    nonfinite: str,
     max_memory: int | None,
 ) -> Emissions:
     """What both are given, checked."""
@@ -162,9 +178,14 @@ def _emissions(
     check_number("output_beam", output_beam, above=0.0)
     check_count("max_active_states", max_active_states)
     emissions = read_emissions(
-        log_probs, input_lengths, from_logits=from_logits, check_normalised=False, max_memory=max_memory
+        log_probs,
+        input_lengths,
+        from_logits=from_logits,
+        check_normalised=False,
+        nonfinite=nonfinite,
+        max_memory=max_memory,
     )
     most = int(graph.graph.input_label.max(initial=-1))
     if most >= emissions.num_labels:
         raise ValueError(f"graph reads label {most} but log_probs has {emissions.num_labels} columns, expected more")
-    return emissions
+    return for_best_paths(emissions)

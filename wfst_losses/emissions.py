@@ -130,7 +130,7 @@ def read_emissions(
     name = "log_probs"
     scores = check_scores(name, log_probs)
     num_utterances, num_frames, _ = scores.shape
-    lengths = check_lengths("input_lengths", input_lengths, num_utterances, num_frames)
+    lengths = check_lengths("input_lengths", input_lengths, num_utterances, num_frames, of=name)
     tolerance = _TOLERANCE[scores.dtype]
     if scores.dtype not in (torch.float32, torch.float64):
         scores = scores.float()
@@ -162,6 +162,23 @@ def read_emissions(
             _refuse_unnormalised(scores, off, log_sums)
     shift = log_sums if from_logits else np.zeros_like(log_sums)
     return Emissions(scores, shift, from_logits, lengths, dropped, is_finite, budget)
+
+
+def for_best_paths(emissions: Emissions) -> Emissions:
+    """What a best path reads where NaN and +inf were let through: no label whose log-prob is neither a number nor -inf.
+
+    A frame of logits that holds one has no log-softmax at all: its utterance is left out.
+    """
+    if emissions.is_finite:
+        return emissions
+    scores, log_sums, dropped = emissions.scores, emissions.log_sums, emissions.dropped
+    if emissions.is_logits:
+        dropped = dropped | ~np.isfinite(log_sums).all(axis=1)
+        scores = scores.masked_fill(torch.from_numpy(dropped).to(scores.device)[:, None, None], 0.0)
+        log_sums = np.where(dropped[:, None], log_sums.dtype.type(0.0), log_sums)
+    else:
+        scores = scores.masked_fill(~(scores < torch.inf), -torch.inf)
+    return dataclasses.replace(emissions, scores=scores, log_sums=log_sums, dropped=dropped, is_finite=True)
 
 
 def _log_sums(scores: torch.Tensor, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:

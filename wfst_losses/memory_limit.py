@@ -52,7 +52,7 @@ class MemoryLimitError(MemoryError):
     def __str__(self) -> str:
         return (
             f"{self.what} would take {self.predicted_bytes:,} bytes ({self.predicted_bytes / 2**30:,.1f} GiB) of "
-            f"memory, the limit is {self.limit_bytes:,} bytes ({self.limit_bytes / 2**30:,.1f} GiB)"
+            f"memory, the limit is {self.limit_bytes:,} bytes ({self.limit_bytes / 2**30:,.1f} GiB, max_memory)"
         )
 
 

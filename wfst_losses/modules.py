@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,6 +50,7 @@ class AbstractLoss(torch.nn.Module):
     def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
         super().__init__()
         check_reduction(reduction)
+        _check_options(type(self).function, options)
         self.reduction = reduction
         self.options = options
         self.last_report: LossReport | None = None
@@ -63,8 +65,23 @@ class AbstractLoss(torch.nn.Module):
         return reduce(losses, self.reduction)
 
 
+def _check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Names that the function has: a slip of the pen is told where it is made, not in the first step."""
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("reduction", "target_lengths")
+        and (parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY)
+    ]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{name} is no option of {function.__name__}, expected some of {', '.join(known)}")
+
+
 class CTCLoss(AbstractLoss):
     """`ctc_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
+
+    function = staticmethod(ctc_loss)
 
     def values(
         self,
@@ -89,6 +106,8 @@ class CTCLoss(AbstractLoss):
 
 class MMILoss(AbstractLoss):
     """`mmi_loss` with its options fixed; ``last_report`` tells which utterances were impossible."""
+
+    function = staticmethod(mmi_loss)
 
     def values(
         self,
@@ -125,6 +144,8 @@ class MWERLoss(AbstractLoss):
         options: `mwer_loss`'s. ``last_report.diagnostics`` tells what stood behind the value, with
             ``return_diagnostics=True`` the posterior mass too.
     """
+
+    function = staticmethod(mwer_loss)
 
     def __init__(
         self,
@@ -182,6 +203,8 @@ class LatticeMWERLoss(AbstractLoss):
         auxiliary, auxiliary_weight: as in `MWERLoss`; called with what the lattice was made from.
         options: `lattice_mwer_loss`'s.
     """
+
+    function = staticmethod(lattice_mwer_loss)
 
     def __init__(
         self,
@@ -242,6 +265,8 @@ class SmoothedMaxPoolingLoss(AbstractLoss):
     there.
     """
 
+    function = staticmethod(decoder_smoothed_max_pooling_loss)
+
     def __init__(
         self,
         *,
@@ -253,7 +278,10 @@ class SmoothedMaxPoolingLoss(AbstractLoss):
         super().__init__(reduction=reduction, **options)
         check_number("encoder_weight", encoder_weight, low=0.0)
         self.encoder_weight = encoder_weight
+        if not isinstance(encoder_options, (Mapping, type(None))):
+            raise ValueError(f"encoder_options is {encoder_options!r:.80}, expected a dictionary or None")
         self.encoder_options = dict(encoder_options or {})
+        _check_options(encoder_smoothed_max_pooling_loss, self.encoder_options)
 
     def extra_repr(self) -> str:
         """The options, as in a call."""

@@ -153,8 +153,10 @@ def check_blank(blank: object, num_labels: int, *, name: str = "blank") -> int:
     return label
 
 
-def check_lengths(name: str, lengths: object, num_utterances: int, longest: int) -> npt.NDArray[np.int64]:
-    """``(B,)`` integers in ``0..longest``."""
+def check_lengths(
+    name: str, lengths: object, num_utterances: int, longest: int, *, of: str = ""
+) -> npt.NDArray[np.int64]:
+    """``(B,)`` integers in ``0..longest``; ``of`` names the scores whose utterances and frames they are."""
     if isinstance(lengths, torch.Tensor):
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise ValueError(f"{name} has dtype {lengths.dtype}, expected an integer dtype")
@@ -168,11 +170,14 @@ def check_lengths(name: str, lengths: object, num_utterances: int, longest: int)
     if column.dtype.kind not in "iu":
         raise ValueError(f"{name} is {shown(lengths)}, of dtype {column.dtype}, expected integers")
     if column.shape != (num_utterances,):
-        raise ValueError(f"{name} has shape {column.shape}, expected ({num_utterances},), one per utterance")
+        what = f"one per utterance of {of}" if of else "one per utterance"
+        hint = f": is {of} (T, B, V)?" if of and column.shape == (longest,) else ""
+        raise ValueError(f"{name} has shape {column.shape}, expected ({num_utterances},), {what}{hint}")
     wrong = (column < 0) | (column > longest)
     if wrong.any():
         index = int(np.argmax(wrong))
-        raise ValueError(f"{name}[{index}] is {column[index]}, expected 0..{longest}")
+        frames = f", the frames of {of}" if of else ""
+        raise ValueError(f"{name}[{index}] is {column[index]}, expected 0..{longest}{frames}")
     return column.astype(np.int64)
 
 

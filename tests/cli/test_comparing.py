@@ -238,7 +238,10 @@ def test_draw_names_labels_and_reads_files(capsys: pytest.CaptureFixture[str], f
         ("memory --topology correct --num-labels 5 --loss mmi", "--loss mmi needs a language model"),
         ("memory --topology correct --num-labels 5 --lm G.arpa", "--lm needs the names of the tokens"),
         ("memory --topology correct --num-labels 5 --loss mmi --lm-arcs 21", "has at most 20"),
-        ("memory --topology correct --num-labels 5 --frames 3 --target-tokens 4", "--target-tokens is above --frames"),
+        (
+            "memory --topology correct --num-labels 5 --frames 3 --target-tokens 4",
+            "--target-tokens is 4, above --frames, 3",
+        ),
         ("memory --topology correct --num-labels 5 --frames 0", "--frames"),
         ("memory --topology correct --tokens G.arpa", "G.arpa, line 1"),
         ("memory --topology correct --loss mmi --tokens tokens.txt --lm tokens.txt", "tokens.txt"),

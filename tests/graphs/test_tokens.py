@@ -42,6 +42,8 @@ def test_labels_without_disambiguation(tmp_path: Path, content: str, tokens: lis
         ("<blk> 0\na 1\na 2\n", "line 3: token 'a' is on line 2 already"),
         ("<blk> 0\n#0 1\na 2\n", "line 3: token 'a' comes after disambiguation"),
         ("<blk> 0\n#1 1\n", "line 2: disambiguation symbol '#1', expected '#0'"),
+        ("<blk> 0\na\0 1\n", "line 2: token is 'a\\x00', expected a name without control characters"),
+        ("\ufeff<blk> 0\n", "line 1: token 0 is '\\ufeff<blk>'"),
         (b"<blk> 0\na 1\n\xff 2\n", "line 3: byte 12 is not UTF-8"),
     ],
 )

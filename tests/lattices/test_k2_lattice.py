@@ -287,3 +287,31 @@ def test_bad_lattices() -> None:
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     lattice_mwer_loss(make_lattice(leaf()), REFERENCES, 1.0, 20)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_arcs_without_a_number_are_refused_left_out_or_on_no_path(value: float) -> None:
+    options: dict[str, Any] = {"reduction": "none", "sampler": Exhaustive(), "return_diagnostics": "counts"}
+
+    def loss(change: float | None, **more: Any) -> tuple[Any, Any, torch.Tensor]:
+        scores = leaf()
+        lattice = make_lattice(scores)
+        if change is not None:
+            arc = int(lattice.arcs.shape().row_splits(2)[lattice.arcs.shape().row_splits(1)[1].long()]) + 3
+            lattice.scores = torch.where(torch.arange(lattice.num_arcs) == arc, change, lattice.scores)
+        found, diagnostics = lattice_mwer_loss(lattice, REFERENCES, **options, **more)
+        (gradient,) = torch.autograd.grad(found[found.isfinite()].sum(), scores)
+        return found.detach(), diagnostics, gradient
+
+    clean, _, slope = loss(None)
+    with pytest.raises(ValueError, match=rf"lattice\.scores\[\d+\] is {value}"):
+        loss(value)
+    dropped, diagnostics, gradient = loss(value, nonfinite="drop")
+    assert diagnostics.dropped == (1,)
+    assert dropped.tolist() == [float(clean[0]), torch.inf, float(clean[2])]
+    assert torch.equal(gradient[[0, 2]], slope[[0, 2]])
+    assert not gradient[1].any()
+    passed, without = loss(value, nonfinite="pass"), loss(-torch.inf)
+    assert torch.equal(passed[0], without[0])
+    assert float(passed[0][1]) != float(clean[1])
+    assert torch.equal(passed[2], without[2])

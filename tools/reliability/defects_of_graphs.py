@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from case import Defect, Finite, Noticed, Refused
 from changes import Change, put, refused, to
 
@@ -61,6 +62,11 @@ _COLUMN = (
     ),
     Defect("None", to(None), refused("None", "0 dimensions", "()")),
     Defect("text", to("many"), refused("many", "0 dimensions", "()")),
+    Defect(
+        "a parameter",
+        lambda x: torch.nn.Parameter(torch.ones(len(x))),
+        refused("0 dimensions", "float32", "requires_grad"),
+    ),
 )
 
 STATES = (
@@ -86,6 +92,7 @@ SCORE_COLUMN = (
     Defect("+inf", element(1, float("inf")), refused("[1] is inf")),
     Defect("text", to("many"), refused("many", "0 dimensions", "()")),
     Defect("complex numbers", lambda x: np.array(x) + 1j, refused("complex")),
+    Defect("of no states or arcs", lambda x: x[:0], refused("0 rows", "no states")),
 )
 
 START = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import Any
 
+import numpy as np
 import torch
 from case import Defect, Noticed, Unchanged
 from changes import put, refused, to
@@ -46,6 +47,7 @@ NAME = (
     Defect("a number", to(1), refused("1")),
     Defect("blank", to("<blk>"), refused("'<blk>'")),
     Defect("nothing", to(""), refused("''")),
+    Defect("an array", to(np.array(["a", "b"])), refused("array(['a'")),
 )
 
 _FILE = ("file", "line")
@@ -127,6 +129,7 @@ NO_MODEL = (
 SEGMENTS = (
     Defect("None", to(None), refused("()")),
     Defect("text", to("many"), refused("()")),
+    Defect("ragged", to([[0, 0, 6], [1, 0]]), refused("()")),
     Defect("two columns", lambda x: x[:, :2], refused("(3, 2)")),
     Defect("floats", lambda x: x.float(), refused("float32")),
     Defect("a sequence that is not there", put((1, 0), 7), refused("[1] is [7")),

@@ -8,9 +8,12 @@ from typing import Any
 import peers
 import torch
 from case import Arguments, Entry, Peer
+from entries_of_commands import get_command_entries
 from entries_of_decoding import get_decoding_entries
 from entries_of_graphs import get_graph_entries, made_of
 from entries_of_hypotheses import get_hypothesis_entries, grid_paths
+from entries_of_models import get_model_entries
+from entries_of_nonfinite import get_nonfinite_entries
 from entries_of_recipes import get_recipe_entries
 from good_calls import CHOICES, language_model, log_probs, loss_of, padded, plain, values_and_gradients
 
@@ -222,6 +225,9 @@ def get_entries() -> list[Entry]:
         *get_graph_entries(),
         *get_decoding_entries(),
         *get_recipe_entries(),
+        *get_command_entries(),
+        *get_model_entries(),
+        *get_nonfinite_entries(),
     ]
     if HAS_K2:
         entries += [_lattice_mwer(), grid_paths(peers.k2_lattice)]
@@ -257,6 +263,7 @@ def _lattice_mwer() -> Entry:
         "include_reference": "flag",
         "include_best": "flag",
         "return_diagnostics": "diagnostics",
+        "nonfinite": "choice",
     }
 
     def good() -> Arguments:

@@ -28,13 +28,23 @@ def _graph() -> wfst_losses.DecodingGraph:
     return wfst_losses.decoding_graph(topologies.build("correct", 5), language_model())
 
 
-def _decode(**arguments: Any) -> tuple[Any, Any]:
+def best_outputs(**arguments: Any) -> tuple[Any, Any]:
     """Scores, and the sequences in place of a gradient."""
     found = wfst_losses.decode(**arguments)
     tokens = np.zeros((len(found.sequences), 6, 1))
     for row, sequence in enumerate(found.sequences):
         tokens[row, : len(sequence), 0] = sequence
     return -found.scores.numpy(), tokens
+
+
+def nbest_outputs(**arguments: Any) -> tuple[Any, Any]:
+    """The best scores, and the best sequences in place of a gradient."""
+    found = wfst_losses.decode_nbest(**arguments)
+    tokens = np.zeros((len(found.sequences), 6, 1))
+    for row, sequences in enumerate(found.sequences):
+        if sequences:
+            tokens[row, : len(sequences[0]), 0] = sequences[0]
+    return -np.array([float(scores[0]) if len(scores) else -np.inf for scores in found.scores]), tokens
 
 
 def _lexicon() -> Arguments:
@@ -74,6 +84,11 @@ def _read(**arguments: Any) -> None:
         wfst_losses.read_graph_file(**{"path": path, **arguments})
 
 
+def decoded() -> Arguments:
+    """What both are given."""
+    return {"graph": _graph(), "log_probs": log_probs(), "input_lengths": [6, 5, 4]}
+
+
 def _decoding() -> Arguments:
     return {"topology": topologies.build("correct", 5), "language_model": language_model()}
 
@@ -104,6 +119,18 @@ def with_files(name: str, positional: tuple[str, ...] = ()) -> Callable[..., Non
 
 
 _FILE_NAMES = {"lm": "file-lm.arpa", "manifest": "file-manifest.jsonl", "file": "file.fst.txt"}
+_DECODED = {
+    "graph": "decoding_graph",
+    "log_probs": "logits",
+    "input_lengths": "lengths",
+    "backend": "choice",
+    "from_logits": "flag",
+    "search_beam": "positive",
+    "output_beam": "positive",
+    "max_active_states": "count",
+    "nonfinite": "choice",
+    "max_memory": "max_memory",
+}
 _DECODING = {
     "topology": "object",
     "language_model": "optional_object",
@@ -126,21 +153,8 @@ def get_decoding_entries() -> list[Entry]:
     }
     manifest: Arguments = {"manifest": _cuts(), "tokens": TOKENS.encode(), "subsampling": "1"}
     return [
-        Entry(
-            "decode",
-            _decode,
-            lambda: {"graph": _graph(), "log_probs": log_probs(), "input_lengths": [6, 5, 4]},
-            {
-                "graph": "object",
-                "log_probs": "logits",
-                "input_lengths": "lengths",
-                "backend": "choice",
-                "from_logits": "flag",
-                "search_beam": "positive",
-                "output_beam": "positive",
-                "max_active_states": "count",
-            },
-        ),
+        Entry("decode", best_outputs, decoded, _DECODED),
+        Entry("decode_nbest", nbest_outputs, lambda: decoded() | {"num_paths": 3}, _DECODED | {"num_paths": "count"}),
         Entry("decoding_graph", made_of(wfst_losses.decoding_graph), _decoding, _DECODING | {"on_stage": "function"}),
         Entry("GraphStore", _store, _decoding, _DECODING | {"folder": "path"}),
         Entry(

@@ -118,7 +118,7 @@ def _read_tokens(path: Path) -> None:
 
 
 def command(**options: Any) -> None:
-    """The command line, in this process; a refusal becomes the exception its exit status stands for."""
+    """The command line, in this process; a refusal becomes the exception its exit status stands for. True is a flag."""
     from wfst_losses.cli.commands import run
 
     name, positional = options.pop("command"), options.pop("positional", ())
@@ -126,7 +126,9 @@ def command(**options: Any) -> None:
     arguments += [str(options.pop(each)) for each in positional if options[each] is not None]
     with tempfile.TemporaryDirectory() as folder:
         for name, value in options.items():
-            if value is not None:
+            if value is True:
+                arguments += [f"--{name.replace('_', '-')}"]
+            elif value is not None:
                 arguments += [f"--{name.replace('_', '-')}", str(value).replace("{folder}", folder)]
         status, message = run(arguments)
     if status in (1, 2, 3):

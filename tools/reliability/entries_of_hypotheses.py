@@ -38,7 +38,7 @@ def _model_scores(**arguments: Any) -> tuple[Any, Any]:
     return values_and_gradients(scores, wfst_losses.mmi_loss(**batch, language_model=model, **arguments))
 
 
-def _aligned(**arguments: Any) -> tuple[Any, Any]:
+def aligned(**arguments: Any) -> tuple[Any, Any]:
     """Scores, and the label of each frame in place of a gradient."""
     found = wfst_losses.forced_alignment(**arguments)
     scores = found.scores.detach().double()
@@ -113,7 +113,7 @@ def get_hypothesis_entries() -> list[Entry]:
         ),
         Entry(
             "forced_alignment",
-            _aligned,
+            aligned,
             plain,
             lengths
             | {"topology": "topology", "blank": "blank", "from_logits": "flag", "check_normalised": "flag", **CHOICES},

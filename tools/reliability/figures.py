@@ -1,7 +1,8 @@
-"""Measure the scorecard's figures: what checks cost, memory foretold, limits, a long utterance, threads, growth.
+"""Measure every line of the scorecard, each with the figure that it has to hold.
 
-    python tools/reliability/figures.py             # every line, each in a process of its own
-    python tools/reliability/figures.py --line 21   # one of them, here
+    python tools/reliability/figures.py               # every line, each in a process of its own: half an hour
+    python tools/reliability/figures.py --line 21     # one of them, here
+    python tools/reliability/figures.py --line 1 2 3  # several that share what they run
 
 Numbers are those of docs/reliability.md. Exit status 1 if a figure does not hold.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,46 +21,22 @@ os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
 import memory_told
 import numpy as np
-import psutil
 import torch
+from figure import Measure, joined
+from figures_of_cases import cases, deaths, messages, silent, without_assertions
+from figures_of_commands import command_line
+from figures_of_files import files
+from figures_of_size import growth, limits, long_utterance
+from figures_of_tests import laws, passing, script
+from figures_of_values import brute_force, determinism, masses
+from large_batches import emissions, targets_of
 
 import topologies
-from wfst_losses import LanguageModel, RandomPaths, ctc_loss, mmi_loss, mwer_loss
+from wfst_losses import ctc_loss
 from wfst_losses.backends import get_backend
 from wfst_losses.emissions import Emissions, _log_sums
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.training import training_graphs
-
-MIB = 1 << 20
-_ALL_MAPPED = "MALLOC_MMAP_THRESHOLD_"
-
-
-def emissions(num_utterances: int, num_frames: int, num_labels: int, seed: int = 0) -> torch.Tensor:
-    """Log-probs that require grad."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(num_utterances, num_frames, num_labels, generator=generator)
-    return logits.log_softmax(2).requires_grad_()
-
-
-def targets_of(num_utterances: int, num_tokens: int, num_labels: int) -> list[list[int]]:
-    """Random targets."""
-    rng = np.random.default_rng(0)
-    return [rng.integers(1, num_labels, num_tokens).tolist() for _ in range(num_utterances)]
-
-
-def torch_ctc(log_probs: torch.Tensor, targets: list[list[int]]) -> torch.Tensor:
-    """The same losses by torch, in float64."""
-    num_utterances, num_frames, _ = log_probs.shape
-    flat = torch.tensor([label for row in targets for label in row])
-    lengths = torch.tensor([len(row) for row in targets])
-    frames = torch.full((num_utterances,), num_frames)
-    scores = log_probs.double().transpose(0, 1)
-    return torch.nn.functional.ctc_loss(scores, flat, frames, lengths, reduction="none")
-
-
-def peak_bytes() -> int:
-    """The most memory this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -115,144 +91,86 @@ def predicted_memory() -> tuple[bool, str]:
     return holding == len(ran), f"{holding} of {len(ran)} calls as told"
 
 
-def limits() -> tuple[bool, str]:
-    """V = 100,000; T = 200,000; 100,000 graphs; 100,000 states: right, and refused by name where k2 cannot."""
-    many = [[1], [2]] * 50_000
-    rows = {
-        "V": (emissions(1, 20, 100_000), [[99_999, 5, 5]]),
-        "T": (emissions(1, 200_000, 5), targets_of(1, 50, 5)),
-        "graphs": (emissions(1, 3, 4).detach().expand(100_000, 3, 4), many),
-        "states": (emissions(1, 20, 4), [[1, 2] * 25_000]),
-    }
-    outcomes, held = [], True
-    for name, (scores, targets) in rows.items():
-        lengths = [scores.shape[1]] * len(scores)
-        losses = ctc_loss(scores, targets, lengths, check_normalised=False).detach().double()
-        if name == "states":
-            good = bool(torch.isinf(losses).all())
-        else:
-            wanted = torch_ctc(scores.detach()[:2], targets[:2]) if name == "graphs" else torch_ctc(scores, targets)
-            wanted = wanted.detach().repeat(len(losses) // len(wanted))
-            good = bool(((losses - wanted).abs() <= 1e-5 * wanted.abs().clamp(min=1)).all())
-        held &= good
-        outcomes.append(f"{name} {'right' if good else 'WRONG'}{_with_k2(scores, targets, lengths)}")
-    outcomes.append(f"language model of 100,000 states {_large_model()}")
-    return held and not any("WRONG" in outcome for outcome in outcomes), "; ".join(outcomes)
+_ALL_MAPPED = "MALLOC_MMAP_THRESHOLD_"
 
-
-def _with_k2(scores: torch.Tensor, targets: list[list[int]], lengths: list[int]) -> str:
-    try:
-        import k2  # noqa: F401
-    except ImportError:
-        return ""
-    try:
-        ctc_loss(scores, targets, lengths, check_normalised=False, backend="k2")
-    except ValueError as error:
-        return ", k2 refused" if "k2" in str(error) else ", k2 WRONG"
-    return ", k2 WRONG"
-
-
-def _large_model() -> str:
-    states = np.arange(100_000)
-    token = 1 + states % 3
-    model = LanguageModel.from_arcs(
-        states, (states + 1) % 100_000, token, np.full(100_000, -1.0), np.full(100_000, -0.5)
-    )
-    log_probs = emissions(1, 6, 4)
-    loss = float(mmi_loss(log_probs.detach(), [[1, 2]], [6], language_model=model, topology="minimal"))
-    # One token may follow each history: the denominator sums over how many tokens there are.
-    targets = [[1, 2, 3, 1, 2, 3][:count] for count in range(7)]
-    parts = ctc_loss(log_probs.expand(7, 6, 4), targets, [6] * 7, topology="minimal").detach().double()
-    of_model = torch.tensor([-count - 0.5 for count in range(7)], dtype=torch.float64)
-    wanted = float(parts[2] - of_model[2] + torch.logsumexp(of_model - parts, 0))
-    return "right" if abs(loss - wanted) <= 1e-5 * max(1.0, abs(wanted)) else f"WRONG: {loss} for {wanted}"
-
-
-def long_utterance() -> tuple[bool, str]:
-    """T = 20,000, S = 1,000: memory of the whole process, processor time, and the error against torch in float64."""
-    warm = emissions(1, 50, 100)
-    ctc_loss(warm, [[1, 2]], [50]).sum().backward()
-    scores, targets = emissions(1, 20_000, 100), targets_of(1, 1000, 100)
-    start = time.process_time()
-    loss = ctc_loss(scores, targets, [20_000])
-    (gradient,) = torch.autograd.grad(loss.sum(), scores)
-    spent, peak = time.process_time() - start, peak_bytes()
-    leaf = scores.detach().double().requires_grad_()
-    wanted = torch_ctc(leaf, targets)
-    (slope,) = torch.autograd.grad(wanted.sum(), leaf)
-    # torch's gradient assumes a log-softmax before it: less the softmax, which is these probabilities.
-    slope = slope - leaf.detach().exp()
-    value_error = float(((loss - wanted).abs() / wanted.abs()).detach())
-    gradient_error = float((gradient.double() - slope).abs().max())
-    held = peak < 1.1 * 2**30 and spent < 3 and value_error < 1e-5 and gradient_error < 1e-5
-    return held, (
-        f"{peak / 2**30:.2f} GiB, {spent:.1f} s of one core, relative error {value_error:.0e}, "
-        f"gradient {gradient_error:.0e}"
-    )
-
-
-def growth() -> tuple[bool, str]:
-    """1000 steps of three losses and 1000 failed calls: what the process grows by, at most 20 MiB."""
-    scores, targets, lengths = emissions(4, 30, 20), targets_of(4, 5, 20), [30] * 4
-    model = LanguageModel.from_counts(targets, num_labels=20, order=2)
-    generator = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        losses = ctc_loss(scores, targets, lengths) + mmi_loss(scores, targets, lengths, language_model=model)
-        losses = losses + mwer_loss(scores, targets, lengths, sampler=RandomPaths(4), generator=generator)
-        torch.autograd.grad(losses.sum(), scores)
-
-    spoilt = scores.detach().clone()
-    spoilt[1, 2, 3] = torch.nan
-
-    def fail() -> None:
-        for call in (
-            lambda: ctc_loss(scores, [[99]] * 4, lengths),
-            lambda: ctc_loss(spoilt, targets, lengths),
-            lambda: mmi_loss(scores, targets, lengths, language_model=model, max_memory=1),
-        ):
-            try:
-                call()
-            except (ValueError, MemoryError):
-                continue
-            raise AssertionError("a bad call went through")
-
-    process, found = psutil.Process(), []
-    for work in (step, fail):
-        for _ in range(50):
-            work()
-        before = process.memory_info().rss
-        for _ in range(1000):
-            work()
-        found.append((process.memory_info().rss - before) / MIB)
-    return max(found) <= 20, f"{found[0]:.1f} MiB in 1000 steps, {found[1]:.1f} MiB in 1000 failed calls"
-
-
-LINES: dict[int, tuple[str, Callable[[], tuple[bool, str]]]] = {
+LINES: dict[int, tuple[str, Measure]] = {
+    1: ("bad inputs tried", cases),
+    2: ("deaths, hangs", deaths),
+    3: ("silently wrong", silent),
+    4: ("clear messages", messages),
+    5: ("without assertions", without_assertions),
     6: ("cost of checks", cost_of_checks),
-    19: ("memory, predicted", predicted_memory),
+    7: ("brute force", brute_force),
+    8: ("identities", joined(masses, laws("an utterance is alone", "occupancies sum to one"))),
+    9: ("gradcheck", passing("tests/losses", "tests/test_differentiation.py", chosen="gradcheck or differentiation")),
+    10: ("fuzz", script("fuzz.py", "--minutes", "2")),
+    11: ("NaN, inf", passing("tests/losses/test_inputs.py", "tests/losses/test_bad_input.py")),
+    12: (
+        "infeasible",
+        joined(
+            laws("infeasible means infinite"),
+            passing("tests/losses", "tests/topologies", chosen="impossible or no_path or min_frames or every_topology"),
+        ),
+    ),
+    13: ("precision", passing("tests/losses", chosen="dtype or autocast or narrow or rounded")),
+    14: ("pairing", joined(laws("an utterance is alone"), passing("tests/losses", chosen="order or bad_call"))),
+    15: (
+        "approximations",
+        passing(
+            "tests/losses/test_mwer.py",
+            "tests/losses/test_mwer_samplers.py",
+            "tests/losses/test_exact_errors.py",
+            chosen="report or mass or diagnostics",
+        ),
+    ),
+    16: ("determinism", determinism),
+    17: ("DDP", passing("tests/digits/test_processes.py")),
+    18: (
+        "kill and resume",
+        joined(
+            script("kills.py", "--kills", "100"),
+            passing(
+                "tests/test_modules.py",
+                "tests/cli/test_interruptions.py",
+                "tests/digits",
+                chosen="cop or saved or kill or disk or resume",
+            ),
+        ),
+    ),
+    19: (
+        "memory, predicted",
+        joined(predicted_memory, passing("tests/reliability/test_limits.py", chosen="fit or paths")),
+    ),
     20: ("limits", limits),
     21: ("long utterance", long_utterance),
+    22: ("files", files),
+    23: ("command line", joined(command_line, passing("tests/cli"))),
+    24: ("threads", passing("tests/reliability/test_limits.py", chosen="threads or changes")),
     25: ("growth", growth),
 }
+TOGETHER = ((1, 2, 3, 4), *((line,) for line in LINES if line > 4))
+"""Lines that are measured in one process: those that count what became of the same cases, and each other by itself."""
 
 
 def main() -> int:
     """Measure, print, tell whether all held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--line", type=int, choices=tuple(LINES))
-    line = parser.parse_args().line
-    if line is None:
-        runs = [subprocess.run([sys.executable, __file__, "--line", str(each)], check=False) for each in LINES]
-        return int(any(run.returncode for run in runs))
+    parser.add_argument("--line", type=int, nargs="+", choices=tuple(LINES))
+    chosen = parser.parse_args().line
+    if chosen is None:
+        commands = [[sys.executable, __file__, "--line", *map(str, lines)] for lines in TOGETHER]
+        return max([subprocess.run(command, check=False).returncode != 0 for command in commands])
     if _ALL_MAPPED not in os.environ:
         # So that what is freed goes back, and peaks are those of the call.
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, _ALL_MAPPED: "65536"})  # noqa: S606
     torch.set_num_threads(1)
-    name, measure = LINES[line]
-    held, figure = measure()
-    print(f"{line:2} {name}: {figure}: {'held' if held else 'NOT HELD'}", flush=True)
-    return 0 if held else 1
+    all_held = True
+    for line in chosen:
+        name, measure = LINES[line]
+        held, figure = measure()
+        all_held &= held
+        print(f"{line:2} {name}: {figure}: {'held' if held else 'NOT HELD'}", flush=True)
+    return 0 if all_held else 1
 
 
 if __name__ == "__main__":

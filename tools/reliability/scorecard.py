@@ -89,7 +89,12 @@ def classify(case: Case, outcome: Outcome, good: Outcome, *, is_peer: bool = Fal
 
 def _is_clear(case: Case, outcome: Outcome, expected: Refused | Noticed, *, is_peer: bool) -> bool:
     message = outcome.message
-    names = (case.argument, *expected.under, *case.entry.aliases.get(case.argument, ()))
+    names = (
+        case.argument,
+        case.argument.replace("_", "-"),
+        *expected.under,
+        *case.entry.aliases.get(case.argument, ()),
+    )
     named = is_peer or any(name in message for name in names)
     mentioned = any(mention in message for mention in expected.mentions)
     quiet = not outcome.printed

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wfst_losses.cli.output import FailedJob, json_option, print_json, print_table, progress
+from wfst_losses.cli.output import FailedJob, NewPath, json_option, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from wfst_losses.integrations.manifests import Finding, Summary
     from wfst_losses.integrations.text_units import TextToLabels
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("check-manifest", short_help="Cuts no alignment fits, unknown tokens, empty texts.")
@@ -38,8 +37,8 @@ _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--frame-shift", type=float, default=0.01, show_default=True, help="Seconds, of cuts without features.")
 @click.option("--max-listed", type=click.IntRange(min=0), default=20, show_default=True, help="Findings to list.")
-@click.option("--output", type=_NEW_FILE, help="Write the manifest without the cuts found.")
-@click.option("--findings", type=_NEW_FILE, help="Write every finding, one JSON object per line.")
+@click.option("--output", type=NewPath(), help="Write the manifest without the cuts found.")
+@click.option("--findings", type=NewPath(), help="Write every finding, one JSON object per line.")
 @json_option
 def check_manifest_command(manifest: Path, max_listed: int, as_json: bool, **options: Any) -> None:
     """List the cuts of MANIFEST (cuts.jsonl or cuts.jsonl.gz) that give no loss, or not the one meant.
@@ -99,8 +98,6 @@ def _check_call(manifest: Path, options: dict[str, Any]) -> None:
         )
     for name in ("output", "findings"):
         path = options[name]
-        if path is not None and not path.parent.is_dir():
-            raise click.UsageError(f"--{name} {path}: there is no folder {path.parent}", context)
         if path is not None and path.exists() and path.samefile(manifest):
             raise click.UsageError(f"--{name} {path} is the manifest itself, expected another file", context)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wfst_losses.cli.memory_command import shown_bytes
-from wfst_losses.cli.output import json_option, max_memory_option, print_json, progress
+from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress
 from wfst_losses.cli.step_options import make_step, measure, refuse_large_composition, step_options
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _LEAST_WIDTH = 100
     help="May be given several times; the first decides.",
 )
 @click.option("--measure/--no-measure", "measures", default=False, help="Run each step in a process of its own.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML page.")
+@click.option("--report", type=NewPath(), help="Write one self-contained HTML page.")
 @max_memory_option
 @json_option
 def compare_command(
@@ -54,8 +54,6 @@ def compare_command(
       wfst-losses compare --tokens tokens.txt --lm G.arpa --measure --report topologies.html
     """
     context = click.get_current_context()
-    if report is not None and not report.parent.is_dir():
-        raise click.UsageError(f"--report {report}: there is no folder {report.parent}", context)
     if given["lexicon"] is not None and given["tokens"] is None:
         raise click.UsageError("--lexicon needs the names of the tokens, --tokens", context)
     lexicon = given.pop("lexicon")

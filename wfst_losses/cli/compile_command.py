@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wfst_losses.cli.output import json_option, max_memory_option, print_json, progress
+from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress
 
 if TYPE_CHECKING:
     from topologies import AbstractTopology, Graph
@@ -62,11 +62,11 @@ class _Sources:
     show_default=True,
     help="What determinises the lexicon with the grammar; auto is k2 where it is installed.",
 )
-@click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="A folder that keeps compiled graphs.")
+@click.option("--store", type=NewPath(is_folder=True), help="A folder that keeps compiled graphs.")
 @click.option(
     "--output",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewPath(),
     help="The file to write: .txt (OpenFst text), .fst (OpenFst binary), .pt (k2), .safetensors or .dot.",
 )
 @max_memory_option
@@ -154,7 +154,6 @@ def _problem(
         "--lossless goes with --topology correct and --lm or --lexicon": lossless
         and (topology != "correct" or not (spelled or sources.lm)),
         f"--output {output} ends in none of {', '.join(_ENDINGS)}": output.suffix.lower() not in _ENDINGS,
-        f"--output {output}: there is no folder {output.parent}": not output.parent.is_dir(),
     }
     return next((problem for problem, is_there in wrong.items() if is_there), None)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wfst_losses.cli.output import FailedJob, json_option, max_memory_option, print_json
+from wfst_losses.cli.output import FailedJob, NewPath, json_option, max_memory_option, print_json
 
 if TYPE_CHECKING:
     from topologies import Graph
@@ -21,7 +21,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--num-labels", type=click.IntRange(min=1), help="Labels of the network, blank included.")
 @click.option("--tokens", type=_FILE, help="tokens.txt: names for labels; and their number, with --topology.")
 @click.option("--words", type=_FILE, help="words.txt: names for what the graph of FILE writes.")
-@click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="FILE.svg or FILE.png.")
+@click.option("--output", required=True, type=NewPath(), help="FILE.svg or FILE.png.")
 @max_memory_option
 @json_option
 def draw_command(
@@ -54,6 +54,8 @@ def draw_command(
     input_names, output_names = _names(tokens, words)
     if file is not None:
         graph, title = read_limited(file, max_memory).graph, file.name
+        _check_names(tokens, input_names, "reads label", int(graph.input_label.max(initial=-1)))
+        _check_names(words or tokens, output_names, "writes", int(graph.output_label.max(initial=-1)))
     else:
         num_labels = num_labels or len(input_names or ())
         graph, title = _built(str(topology), num_labels), f"{topology}, {num_labels} labels"
@@ -90,7 +92,6 @@ def _problem(
         "--num-labels goes with --topology": topology is None and num_labels is not None,
         "--words goes with FILE": words is not None and file is None,
         f"--output {output} is neither .svg nor .png": output.suffix.lower() not in (".svg", ".png"),
-        f"--output {output}: there is no folder {output.parent}": not output.parent.is_dir(),
     }
     return next((message for message, is_wrong in wrong.items() if is_wrong), None)
 
@@ -102,6 +103,14 @@ def _names(tokens: Path | None, words: Path | None) -> tuple[list[str] | None, l
 
     read = None if tokens is None else read_tokens(tokens)
     return read, read if words is None else read_words(words)
+
+
+def _check_names(path: Path | None, names: list[str] | None, does: str, most: int) -> None:
+    """A table of another graph would give wrong names to some labels and none to others."""
+    if names is not None and most >= len(names):
+        raise ValueError(
+            f"{path} has names for 0..{len(names) - 1}, but the graph {does} {most}: expected its own table"
+        )
 
 
 def _built(name: str, num_labels: int) -> Graph:

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,7 +37,27 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gen
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
         if match is None:
             self.fail(f"{value!r} is no size, expected a number of bytes such as 8GiB or 500MB", param, ctx)
-        return int(float(match[1]) * 1024 ** _UNITS[match[2]])
+        number = int(float(match[1]) * 1024 ** _UNITS[match[2]])
+        if number < 1:
+            self.fail(f"{value!r} is less than a byte, expected 1 or more", param, ctx)
+        return number
+
+
+class NewPath(click.Path):
+    """What a command is to write, a file or, with ``is_folder``, a folder: the folder around it is there."""
+
+    def __init__(self, *, is_folder: bool = False) -> None:
+        super().__init__(dir_okay=is_folder, file_okay=not is_folder, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        # Path("") is the folder that the command runs in.
+        if not str(value):
+            self.fail(f"{value!r} is no name, expected one", param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
+        if self.file_okay and not path.parent.is_dir():
+            self.fail(f"{path}: there is no folder {path.parent}", param, ctx)
+        return path
 
 
 max_memory_option = click.option(

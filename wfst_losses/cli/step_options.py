@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FRAMES_PER_TOKEN = 8
+_MOST_LABELS = 2**31 - 1
 
 
 def step_options(command: _Command) -> _Command:
     """Options that describe the network, its language model and its batch."""
     for option in reversed(
         (
-            click.option("--num-labels", type=click.IntRange(min=2), help="Labels of the network, blank included."),
+            click.option(
+                "--num-labels", type=click.IntRange(2, _MOST_LABELS), help="Labels of the network, blank included."
+            ),
             click.option("--tokens", type=_FILE, help="tokens.txt instead of --num-labels: '<blk> 0' first."),
             click.option("--lm", type=_FILE, help="ARPA model, for MMI; needs --tokens."),
             click.option(
@@ -103,8 +106,8 @@ def _problem(loss: str, given: dict[str, Any]) -> str | None:
         "--loss mmi needs a language model, --lm or --lm-arcs": loss == "mmi"
         and given["lm"] is None
         and given["lm_arcs"] is None,
-        "--target-tokens is above --frames: no alignment has more tokens than frames": (given["target_tokens"] or 0)
-        > given["frames"],
+        f"--target-tokens is {given['target_tokens']}, above --frames, {given['frames']}: no alignment has more tokens "
+        "than frames": (given["target_tokens"] or 0) > given["frames"],
     }
     return next((message for message, is_wrong in wrong.items() if is_wrong), None)
 

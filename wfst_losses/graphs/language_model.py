@@ -143,6 +143,8 @@ class LanguageModel:
             row = int(np.argmin(tokens))
             raise ValueError(f"token[{row}] is {tokens[row]}, expected a label, or {EPSILON} to back off")
         ends = _integers("source", source), _integers("destination", destination)
+        if len(tokens) != len(ends[0]):
+            raise ValueError(f"token has {len(tokens)} rows but source has {len(ends[0])}, expected as many")
         arcs = Graph(*ends, tokens, tokens, _floats("score", score), _floats("final_scores", final_scores), start)
         return cls(arcs, int(tokens.max(initial=0)) + 1)
 
@@ -159,7 +161,7 @@ class LanguageModel:
         return torch.from_numpy(self.arcs.score.astype(np.float64))
 
     def score(self, sequence: Sequence[int] | npt.NDArray[Any], backoff: str = "failure") -> float:
-        """The natural log of a token sequence's weight, its end included; -inf where the model has none.
+        """The natural log of a token sequence's weight, its end included; -inf for tokens the model does not have.
 
         With "epsilon" the log-sum over all ways of backing off.
         """
@@ -184,6 +186,10 @@ class LanguageModel:
         if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Sequence):
             raise ValueError(f"sequences is {shown(sequences)}, expected a list of token sequences")
         rows = [check_row(f"sequences[{index}]", row) for index, row in enumerate(sequences)]
+        for index, row in enumerate(rows):
+            if (row < 0).any():  # EPSILON is no token: nobody says that he backs off
+                place = int(np.argmax(row < 0))
+                raise ValueError(f"sequences[{index}][{place}] is {row[place]}, expected a label, 0 or more")
         return sequence_scores(self._arcs, self._weights(scores), rows, failure=backoff == "failure")
 
     def realised(self, scores: torch.Tensor | None = None, *, backoff: str = "failure") -> Realised:

@@ -16,7 +16,7 @@ from wfst_losses.graphs.language_model import LanguageModel
 from wfst_losses.graphs.lexicon_lines import LexiconLines, Spelling, check_lexicon, refuse_repeated
 from wfst_losses.graphs.symbols import EPSILON_NAME, read_words
 from wfst_losses.graphs.tokens import read_tokens
-from wfst_losses.validation import check_blank, check_names, check_number, check_path
+from wfst_losses.validation import check_blank, check_names, check_number, check_path, shown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ class Lexicon:
         entries, words_read = lines.entries()
         label = None
         if silence is not None:
-            if silence not in token_names[1:]:
-                raise ValueError(f"silence is {silence!r}, expected a token other than blank")
+            if not isinstance(silence, str) or silence not in token_names[1:]:
+                raise ValueError(f"silence is {shown(silence)}, expected a token other than blank")
             label = token_names.index(silence)
         if not any(mark for _, _, mark in entries):
             entries = disambiguated(((word, spelling) for word, spelling, _ in entries), label)

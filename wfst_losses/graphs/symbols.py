@@ -9,6 +9,7 @@ from pathlib import Path
 from topologies.atomic import replacing
 
 EPSILON_NAME = "<eps>"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BESIDE_WORDS = ("#0", "<s>", "</s>")
 
 
@@ -62,6 +63,8 @@ def read_symbols(path: str | Path, *, first: Sequence[str], kind: str = "symbol"
                 f"{where}: is {line.strip(' ' + chr(9) + chr(13))!r:.80}, expected two columns, '{kind} id'"
             )
         name, label = fields
+        if _CONTROL.search(name):
+            raise ValueError(f"{where}: {kind} is {name!r:.80}, expected a name without control characters")
         if label != str(number - 1):
             raise ValueError(f"{where}: id is {label!r:.80}, expected {number - 1} (ids ascend from 0 without a gap)")
         if number == 1 and name not in first:

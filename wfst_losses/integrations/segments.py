@@ -50,7 +50,10 @@ def _check_segments(segments: object) -> npt.NDArray[np.int64]:
     if isinstance(segments, torch.Tensor) and segments.dtype not in (torch.bool, torch.float16, torch.bfloat16):
         columns = to_numpy("supervision_segments", segments)
     else:
-        columns = np.asarray(segments)
+        try:
+            columns = np.asarray(segments)
+        except ValueError:  # ragged
+            columns = np.asarray(None)
     if columns.ndim != 2 or columns.shape[1] != 3 or columns.dtype.kind not in "iu":
         raise ValueError(
             f"supervision_segments has shape {columns.shape} and dtype {columns.dtype}, expected (S, 3) integers: "

@@ -143,7 +143,9 @@ def expected_errors(
     errors = criterion.risk.errors(paths.tokens, references, paths.utterances)
     segment = torch.from_numpy(paths.utterances).to(scores.device)
     weighting = _sampled if criterion.estimator == "sampled" else _nbest
-    expected, loss = weighting(scores, torch.from_numpy(errors).to(scores), segment, criterion, lattice.num_utterances)
+    # In float64: what a gradient is in the end is small beside the errors whose differences it is made of.
+    costs = torch.from_numpy(errors).to(scores.device, torch.float64)
+    expected, loss = weighting(scores.double(), costs, segment, criterion, lattice.num_utterances)
     counts = np.bincount(paths.utterances, minlength=lattice.num_utterances)
     empty = torch.from_numpy(counts == 0).to(loss.device)
     loss = loss.masked_fill(empty, torch.inf).to(lattice.scores.dtype)

@@ -14,7 +14,15 @@ from wfst_losses.losses.reduction import reduce
 from wfst_losses.memory_limit import MemoryBudget
 from wfst_losses.risks import AbstractRisk, TokenErrors
 from wfst_losses.samplers import AbstractPathSampler, RandomPaths
-from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_generator, check_reduction, shown
+from wfst_losses.validation import (
+    TokenSequence,
+    check_choice,
+    check_flag,
+    check_generator,
+    check_nonfinite,
+    check_reduction,
+    shown,
+)
 
 if TYPE_CHECKING:
     from k2 import Fsa, RaggedTensor
@@ -38,6 +46,7 @@ def lattice_mwer_loss(
     include_best: bool = False,
     generator: torch.Generator | None = None,
     return_diagnostics: bool | str = False,
+    nonfinite: str = "raise",
     max_memory: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, Diagnostics]:
     """Expected errors of hypotheses drawn from a k2 lattice; ``k2.mwer_loss``'s arguments in its order.
@@ -60,6 +69,8 @@ def lattice_mwer_loss(
         reduction: "sum", "mean" over finite utterances, or "none" for ``(B,)``.
         sampler, risk, estimator, path_score, baseline, include_reference, include_best, generator, return_diagnostics:
             as in `mwer_loss`.
+        nonfinite: what arcs that score NaN or +inf do: "raise", "drop" (the utterance is +inf with zero gradient, and
+            in the diagnostics) or "pass": no path takes them.
         max_memory: bytes that paths, sums and the gradient may take; None: the machine's. What the sums of sequences
             take depends on the scores: they stop before they would take more.
 
@@ -89,12 +100,14 @@ def lattice_mwer_loss(
         include_reference,
         include_best,
     )
+    check_nonfinite(nonfinite)
     budget = MemoryBudget.of(max_memory)
-    arcs = dataclasses.replace(read_lattice(lattice), budget=budget)
+    arcs = dataclasses.replace(read_lattice(lattice, nonfinite), budget=budget)
     references = _check_references(ref_texts, arcs.num_utterances)
     measure_mass = check_diagnostics(return_diagnostics)
     losses, diagnostics = expected_errors(arcs, references, criterion, generator, measure_mass=measure_mass)
     value = reduce(losses, reduction)
+    diagnostics = dataclasses.replace(diagnostics, dropped=arcs.dropped)
     return (value, diagnostics) if return_diagnostics else value
 
 

@@ -51,7 +51,7 @@ class NegativeSampling(AbstractPathSampler):
             check_number(name, getattr(self, name), low=0.0)
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a probability, at most 1")
-        if self.beam != math.inf:
+        if not (isinstance(self.beam, float) and self.beam == math.inf):
             check_number("beam", self.beam, low=0.0)
 
     def draw(self, lattice: AbstractLattice, scale: float, generator: torch.Generator | None) -> Paths:

@@ -24,16 +24,18 @@ class K2Lattice(ArcLattice):
 
     Attributes:
         fsa: the FsaVec, arcs as here; never changed.
+        dropped: the utterances whose arcs hold NaN or +inf, where those were asked to be left out.
     """
 
     fsa: Fsa = None
+    dropped: tuple[int, ...] = ()
 
     def grid_paths(self, num_paths: int, scale: float, use_double_scores: bool) -> Paths:
         """``k2.random_paths`` over a copy whose scores are scaled as k2 scales them, in float32."""
         if len(self.destination) == 0:
             return self._paths(np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64))
         scaled = k2.Fsa(self.fsa.arcs.clone())
-        scaled.scores = self.fsa.scores.detach() * scale
+        scaled.scores = self.scores.detach() * scale
         drawn = k2.random_paths(scaled, use_double_scores=use_double_scores, num_paths=num_paths)
         lengths = np.diff(drawn.shape.row_splits(2).cpu().numpy())
         steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
@@ -41,13 +43,14 @@ class K2Lattice(ArcLattice):
         return self._paths(steps, drawn.shape.row_ids(1).cpu().numpy().astype(np.int64))
 
 
-def read_lattice(lattice: Fsa) -> K2Lattice:
+def read_lattice(lattice: Fsa, nonfinite: str = "raise") -> K2Lattice:
     """The columns of an FsaVec, its scores attached as they are. The caller's lattice is not changed.
 
-    Tokens are its ``aux_labels`` above 0, plain or ragged, or its labels where it has none.
+    Tokens are its ``aux_labels`` above 0, plain or ragged, or its labels where it has none. Arcs that score NaN or +inf
+    are on no path where those are let pass, and none of an utterance's arcs is where it is dropped for them.
 
     Raises:
-        ValueError: if it is no FsaVec, not acyclic, or has a score that is NaN or +inf.
+        ValueError: if it is no FsaVec, not acyclic, or has a score that is NaN or +inf and may not.
     """
     if not isinstance(lattice, k2.Fsa):
         raise ValueError(f"lattice is {lattice!r:.80}, expected a k2.Fsa with one graph per utterance")
@@ -58,19 +61,35 @@ def read_lattice(lattice: Fsa) -> K2Lattice:
     out_splits = lattice.arcs.shape().row_splits(2).cpu().numpy().astype(np.int64)
     destination = np.ascontiguousarray(arcs[:, 1])
     if not is_topological(out_splits, destination, state_splits):
-        return read_lattice(_sorted(lattice))
-    _check_scores(lattice.scores.detach())
+        return read_lattice(_sorted(lattice), nonfinite)
+    scores, dropped = _readable_scores(lattice.scores, out_splits[state_splits], nonfinite)
     tokens, token_splits = _tokens(lattice)
-    return K2Lattice(
-        out_splits, destination, tokens, token_splits, lattice.scores, state_splits, labels=arcs[:, 2], fsa=lattice
-    )
+    columns = out_splits, destination, tokens, token_splits, scores, state_splits
+    return K2Lattice(*columns, labels=arcs[:, 2], fsa=lattice, dropped=dropped)
 
 
-def _check_scores(scores: torch.Tensor) -> None:
+def _readable_scores(
+    scores: torch.Tensor, arc_splits: npt.NDArray[np.int64], nonfinite: str
+) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """The scores, -inf at arcs that are on no path, and which utterances are dropped; ``arc_splits`` by utterance."""
     # NaN and +inf show in the sum.
-    if not bool(scores.sum() < torch.inf):
-        arc = int((~(scores < torch.inf)).nonzero()[0])
-        raise ValueError(f"lattice.scores[{arc}] is {scores[arc].item()}, expected a number or -inf")
+    if bool(scores.detach().sum() < torch.inf):
+        return scores, ()
+    wrong = ~(scores.detach() < torch.inf)
+    places = wrong.nonzero().flatten().cpu().numpy()
+    if nonfinite == "raise":
+        value = scores[places[0]].item()
+        raise ValueError(
+            f"lattice.scores[{places[0]}] is {value}, expected a number or -inf; nonfinite='drop' leaves such "
+            "utterances out and counts them, nonfinite='pass' such arcs"
+        )
+    dropped: tuple[int, ...] = ()
+    if nonfinite == "drop":
+        found = np.unique(np.searchsorted(arc_splits, places, side="right") - 1)
+        dropped = tuple(found.tolist())
+        for utterance in dropped:
+            wrong[arc_splits[utterance] : arc_splits[utterance + 1]] = True
+    return scores.masked_fill(wrong, -torch.inf), dropped
 
 
 def _sorted(lattice: Fsa) -> Fsa:

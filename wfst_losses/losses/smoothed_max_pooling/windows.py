@@ -94,7 +94,7 @@ def read_integers(**columns: Any) -> dict[str, IntegerArray]:
 
 def check_frames(lengths: IntegerArray, num_utterances: int, num_frames: int) -> IntegerArray:
     """``(B,)`` lengths of 1 frame or more: without a frame there is nothing to pool."""
-    lengths = check_lengths("input_lengths", lengths, num_utterances, num_frames)
+    lengths = check_lengths("input_lengths", lengths, num_utterances, num_frames, of="the scores")
     if (lengths == 0).any():
         index = int(np.argmax(lengths == 0))
         raise ValueError(f"input_lengths[{index}] is 0 (utterance {index}), expected 1..{num_frames}")
