@@ -99,7 +99,7 @@ def test_a_bad_reduction_is_refused_at_once(module: type[torch.nn.Module]) -> No
     [
         (CTCLoss, {"topolgy": "compact"}, "topolgy is no option of ctc_loss, expected some of topology, "),
         (MMILoss, {"targets": [[1]]}, "targets is no option of mmi_loss"),
-        (LatticeMWERLoss, {"max_memory": 1}, "max_memory is no option of lattice_mwer_loss"),
+        (LatticeMWERLoss, {"blank": 1}, "blank is no option of lattice_mwer_loss"),
         (SmoothedMaxPoolingLoss, {"encoder_options": {"reduction": "mean"}}, "reduction is no option of encoder_"),
         (SmoothedMaxPoolingLoss, {"encoder_options": 3}, "encoder_options is 3, expected a dictionary or None"),
     ],

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_unfinished: set[Path] = set()
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -26,6 +28,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path} is there and is no regular file; expected the name of a file to write")
     # The name is known before there is a file: wherever an interrupt comes, nothing stays.
     temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}"
+    _unfinished.add(temporary)
     try:
         with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
@@ -39,6 +42,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
+    finally:
+        _unfinished.discard(temporary)
+
+
+def discard_unfinished() -> None:
+    """Delete what is being written: for a process that is about to end on the spot."""
+    for temporary in tuple(_unfinished):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

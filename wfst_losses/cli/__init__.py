@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        del frame
+        if _is_importing(frame):
+            # Libraries that are being loaded know no interrupt: an exception out of their C++ would abort.
+            _end_interrupted()
         interrupts.append(number)
         raise KeyboardInterrupt
 
@@ -34,11 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if interrupts:
         # torch may have made another error of the interrupt. Python, told of one inside `exec`, would end by the
         # signal whatever the status is.
-        _say("interrupted")
-        os._exit(_INTERRUPTED)
+        _end_interrupted()
     # All is said and done; an interrupt of Python's own end would deny it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _end_interrupted() -> NoReturn:
+    atomic = sys.modules.get("topologies.atomic")
+    if atomic is not None:
+        atomic.discard_unfinished()
+    _say("interrupted")
+    os._exit(_INTERRUPTED)
 
 
 def _say(message: str) -> None:
