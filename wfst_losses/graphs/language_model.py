@@ -145,7 +145,10 @@ class LanguageModel:
         ends = _integers("source", source), _integers("destination", destination)
         if len(tokens) != len(ends[0]):
             raise ValueError(f"token has {len(tokens)} rows but source has {len(ends[0])}, expected as many")
-        arcs = Graph(*ends, tokens, tokens, _floats("score", score), _floats("final_scores", final_scores), start)
+        finals = _floats("final_scores", final_scores)
+        if len(tokens) and not len(finals):
+            raise ValueError(f"final_scores has no states but source[0] is {ends[0][0]}, expected one per state")
+        arcs = Graph(*ends, tokens, tokens, _floats("score", score), finals, start)
         return cls(arcs, int(tokens.max(initial=0)) + 1)
 
     def __post_init__(self) -> None:
