@@ -57,7 +57,9 @@ def ctc_loss(
         zero_infinity: 0 in place of +inf, as torch.
         blank: the blank's label.
         from_logits: normalise rows first.
-        check_normalised: refuse rows whose probabilities do not sum to 1; turn off for priors or acoustic scales.
+        check_normalised: refuse rows whose probabilities do not sum to 1; turn off for priors or acoustic scales. Of
+            more than 65,536 log-probs the native backend looks at four rows of each utterance, the first and the last
+            among them.
         nonfinite: what NaN or +inf in a live frame does: "raise", "drop" (+inf, zero gradient) or "pass".
         max_memory: bytes that the sums and the gradient may take, told before they are taken; None: the machine's.
 
