@@ -14,6 +14,14 @@ hypothesis.settings.load_profile("fixed")
 HAS_K2 = importlib.util.find_spec("k2") is not None
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their place: names from contents run over lines and, if compressed just now, hold the time.
+
+    Processes that share the tests refuse to start where their names differ.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not HAS_K2:
         skip = pytest.mark.skip(reason="k2 is not installed")
