@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -236,9 +237,9 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
         raise ValueError(
             f"targets has {len(targets)} sequences but log_probs has {num_utterances} utterances, expected as many"
         )
-    sequences: list[TokenSequence] = []
-    for index, target in enumerate(targets):
-        sequences.append(check_row(f"targets[{index}]", target))
+    sequences = _rows_of_lists(targets)
+    if sequences is None:
+        sequences = [check_row(f"targets[{index}]", target) for index, target in enumerate(targets)]
     if target_lengths is not None:
         longest = max((len(row) for row in sequences), default=0)
         lengths = check_lengths("target_lengths", target_lengths, num_utterances, longest)
@@ -247,6 +248,25 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
                 raise ValueError(f"target_lengths[{index}] is {length}, expected 0..{len(row)}")
         sequences = [row[:length] for row, length in zip(sequences, lengths, strict=True)]
     return sequences
+
+
+def _rows_of_lists(targets: Sequence[Any]) -> list[TokenSequence] | None:
+    """The rows of lists of Python's integers, None if that is not what they are.
+
+    numpy asks each number for its kind before it reads it, which takes as long again as all other checks.
+    """
+    every = array("q")
+    # A row that begins with a bool is one of bools; what is no integer at all is refused by the array.
+    if any(type(row) is not list or (row and type(row[0]) is not int) for row in targets):
+        return None
+    try:
+        for row in targets:
+            every.fromlist(row)
+    except (TypeError, OverflowError):
+        return None
+    tokens = np.frombuffer(every, np.int64) if every else np.empty(0, np.int64)
+    ends = np.cumsum([len(row) for row in targets], dtype=np.int64).tolist()
+    return [tokens[end - len(row) : end] for row, end in zip(targets, ends, strict=True)]
 
 
 def check_row(name: str, values: object) -> TokenSequence:

@@ -214,6 +214,23 @@ def test_bits_are_added_where_they_are_needed() -> None:
     torch.testing.assert_close(gradient.double(), wanted_gradient, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 50.0), (torch.float32, 55.0), (torch.float64, 400.0)])
+@pytest.mark.parametrize("memory", ["full", "low"])
+def test_sums_that_are_right_but_not_their_products(dtype: torch.dtype, gap: float, memory: str) -> None:
+    # A label that no path reads drowns two frames: what came before and what comes after are both small there.
+    log_probs = random_log_probs(6, 2, 6, 5).to(dtype)
+    log_probs[0, 2:4, :4] -= gap
+    graph = left_to_right(4)
+    totals, gradient, told = run(graph, log_probs, [6, 6], memory=memory)
+    wanted, wanted_gradient, _ = run(graph, log_probs.double(), [6, 6], "reference")
+    assert told.num_by_path == {SCALED: 1, DOUBLE: 1} if dtype == torch.float32 else {DOUBLE: 1, LOGARITHMS: 1}
+    bound = 1e-9 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(totals.double(), wanted, rtol=0, atol=bound * gap)
+    torch.testing.assert_close(gradient.double(), wanted_gradient, rtol=0, atol=bound)
+    each_frame = torch.tensor([[1.0], [2.0]], dtype=dtype).expand(2, 6)
+    torch.testing.assert_close(gradient.sum(2), each_frame, rtol=0, atol=bound)
+
+
 def test_weights_beyond_float32() -> None:
     graph = denominator_of(4)
     heavy = GraphBatch.from_graphs(

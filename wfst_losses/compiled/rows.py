@@ -71,10 +71,16 @@ def num_looked_at(scores: Scores, num_frames: int) -> int:
 
 
 @compiled
+def looked_at(count: int, num_frames: int, num_looked_at: int) -> int:
+    """The frame of the ``count``-th of so many rows: the first and the last among them."""
+    return count * (num_frames - 1) // max(1, num_looked_at - 1)
+
+
+@compiled
 def are_plausible(rows: Scores, num_frames: int, num_looked_at: int, tolerance: float) -> bool:
-    """Whether so many rows of an utterance all are, the first and the last among them."""
-    count, steps = 0, max(1, num_looked_at - 1)
-    while count < num_looked_at and is_plausible(rows[count * (num_frames - 1) // steps], tolerance):
+    """Whether so many rows of an utterance all are."""
+    count = 0
+    while count < num_looked_at and is_plausible(rows[looked_at(count, num_frames, num_looked_at)], tolerance):
         count += 1
     return count == num_looked_at
 

@@ -12,6 +12,7 @@ from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.backends.native.windows import Windows
 from wfst_losses.compiled import compiled, compiled_reduction
 from wfst_losses.compiled.floats import LOG2_E, exponential
+from wfst_losses.compiled.rows import is_plausible, looked_at, num_looked_at
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -36,14 +37,17 @@ def read_emissions(
 ) -> bool:
     """The probability of each state's label at each frame, within its window.
 
-    False where any is out of range, or NaN.
+    False where any is out of range or NaN, or a row that is looked at whole is no log-probs. It is looked at where sums
+    read it: fetched for that alone it would take longer.
 
     ``gains[t]`` are the bits of the largest ones of ``t`` frames.
     """
     low, first, num_frames = bands.state_splits[graph], bands.column_splits[graph], inputs.lengths[utterance]
     num_states, num_columns = np.uint64(bands.state_splits[graph + 1] - low), bands.column_splits[graph + 1] - first
     columns, column_of_state = bands.columns[first : first + num_columns], bands.column_of_state[low:]
-    emissions = room.emissions
+    emissions, num_looks, num_seen = room.emissions, num_looked_at(inputs.scores, num_frames), 0
+    if inputs.tolerance < 0.0:
+        num_looks = 0
     for frame in range(np.uint64(num_frames)):
         row, log_sum, here = inputs.scores[utterance, frame], inputs.log_sums[utterance, frame], frame * num_states
         begin, end = np.uint64(windows.lows[frame + 1]), np.uint64(windows.highs[frame + 1])
@@ -58,6 +62,10 @@ def read_emissions(
                 values[column] = row[np.uint64(columns[column])] - log_sum
         if _num_outside(values) > 0:
             return False
+        if num_seen < num_looks and np.int64(frame) == looked_at(num_seen, num_frames, num_looks):
+            if not is_plausible(row, inputs.tolerance):
+                return False
+            num_seen += 1
         gains[frame + np.uint64(1)] = gains[frame] + _largest(values) * LOG2_E
         for place in range(np.uint64(len(values))):
             values[place] = exponential(values[place])

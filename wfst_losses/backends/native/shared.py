@@ -31,6 +31,8 @@ class _Precision:
         dtype: of the sums.
         floor: what no forward sum is let below.
         max_growth: of any sum from one frame to the next, so that all that can vanish lies far below the floor.
+        least_frame: what no frame's sum of occupancies may lie below: where the states that are ahead of the others on
+            their way there are far behind from there on, sums may be right and their products nothing.
         tolerance: on the difference of the totals, nats, and per frame.
     """
 
@@ -38,12 +40,13 @@ class _Precision:
     dtype: Any
     floor: float
     max_growth: float
+    least_frame: float
     tolerance: float
     tolerance_per_frame: float
 
 
-SINGLE = _Precision("float32, scaled", np.float32, 2.0**-100, 2.0**20, 1e-5, 2e-8)
-DOUBLE = _Precision("float64, scaled", np.float64, 2.0**-900, 2.0**100, 1e-10, 1e-14)
+SINGLE = _Precision("float32, scaled", np.float32, 2.0**-100, 2.0**20, 2.0**-80, 1e-5, 2e-8)
+DOUBLE = _Precision("float64, scaled", np.float64, 2.0**-900, 2.0**100, 2.0**-960, 1e-10, 1e-14)
 LOGARITHMS = "float64, logarithms"
 
 
@@ -156,16 +159,16 @@ def _run_tile(
     results: Results,
 ) -> None:
     num_frames = int(lengths.max())
-    block = request.block(num_frames)
+    block, inputs, occupancies = request.block(num_frames), request.inputs, results.occupancies
     model, (work, arc_work) = (rows, weights), _work(request, rows, precision, num_frames)
     tile = Tile(np.maximum(members, 0), lengths)
     upper, lower, offsets = np.zeros((2, NUM_LANES)), np.zeros(NUM_LANES), np.zeros(NUM_LANES)
-    shared_lanes.read_peaks(tile, request.inputs, work, offsets)
+    shared_lanes.read_peaks(tile, inputs, work, offsets)
     shared_steps.begin(rows, weights, precision.floor, work.previous)
 
     def forward(first: int, keep: bool, totals: Floats) -> None:
         last = min(num_frames, first + block)
-        shared_lanes.forward(model, tile, request.inputs, precision.floor, first, last, keep, work, totals)
+        shared_lanes.forward(model, tile, inputs, precision.floor, first, last, keep, work, totals)
 
     starts = list(range(0, max(1, num_frames), block))
     checkpoints = []
@@ -182,7 +185,8 @@ def _run_tile(
         else:
             checkpoints.pop()
         last = min(num_frames, first + block)
-        shared_lanes.backward(model, tile, request.inputs, first, last, work, arc_work, lower, results.occupancies)
+        least, frames = precision.least_frame, (first, last)
+        shared_lanes.backward(model, tile, inputs, least, frames, work, arc_work, lower, occupancies)
     shared_lanes.finish(rows, weights, tile, work, arc_work, lower)
     used = members >= 0
     totals[:, members[used]] = (np.stack([upper[0], lower]) * math.log(2.0) + offsets)[:, used]

@@ -4,8 +4,8 @@ Sums are plain numbers, an arc one multiplication and addition in all lanes; eac
 Such sums may underflow where a state far below the others matters in the end. That is found out, not hoped against:
 forward no sum is let below a floor that lies above all that can vanish, so its total is too high or right; backward
 what vanishes is lost, so that total is too low or right. Where both agree, neither underflow made a difference, to the
-values nor to the occupancies (whose frames then err by no more in sum). Where they do not, the caller takes more bits,
-and in the end logarithms.
+values nor to the occupancies (whose frames then err by no more in sum, unless a product of two sums vanished: that a
+frame's sum tells). Where they do not, the caller takes more bits, and in the end logarithms.
 """
 
 from __future__ import annotations
@@ -94,18 +94,19 @@ def backward(
     model: tuple[SharedRows, Weights],
     tile: Tile,
     inputs: Inputs,
-    first: int,
-    last: int,
+    least_frame: float,
+    frames: tuple[int, int],
     work: Work,
     arc_work: ArcWork,
     exponents: Floats,
     occupancies: Floats,
 ) -> None:
-    """Frames ``last-1..first``: occupancies by utterance, frame and column; each lane's powers of two add up.
+    """Frames ``first..last - 1``, backwards: occupancies by utterance, frame, column; each lane's powers of two add up.
 
-    ``previous`` holds what lies ahead of ``last`` and then of ``first``. Occupancies without room are not wanted.
+    ``previous`` holds what lies ahead of ``last`` and then of ``first``. Occupancies without room are not wanted. Where
+    those of a frame sum to less than ``least_frame``, the lane gets NaN for its powers of two.
     """
-    rows, weights = model
+    (rows, weights), (first, last) = model, frames
     num_reading = rows.column_splits[-1]
     is_end, factors = np.zeros(NUM_LANES, work.current.dtype), np.zeros(NUM_LANES, work.current.dtype)
     for frame in range(last - 1, first - 1, -1):
@@ -117,6 +118,7 @@ def backward(
         if occupancies.size > 0:
             keep_at = (frame - first) * num_reading
             share_out(rows, keep_at, work, factors)
+            _give_up(tile, frame, least_frame, factors, exponents)
             _write(rows, tile, frame, work, factors, occupancies)
             if arc_work.is_wanted:
                 size = num_reading * NUM_LANES
@@ -186,6 +188,14 @@ def _mark_ends(tile: Tile, frame: int, is_end: Floats) -> bool:
         is_end[lane] = 1.0 if ends else 0.0
         found = found or ends
     return found
+
+
+@compiled
+def _give_up(tile: Tile, frame: int, least_frame: float, factors: Floats, exponents: Floats) -> None:
+    """NaN for the lanes that live in the frame and sum to less; ``factors`` are what makes each sum 1, 0 of nothing."""
+    for lane in range(NUM_LANES):
+        if frame < tile.lengths[lane] and not 0.0 < factors[lane] * least_frame <= 1.0:
+            exponents[lane] = np.nan
 
 
 @compiled

@@ -11,7 +11,7 @@ from wfst_losses.backends.native import block_sums, state_sums
 from wfst_losses.backends.native.bands import Bands
 from wfst_losses.backends.native.inputs import Inputs, Scores
 from wfst_losses.compiled import compiled
-from wfst_losses.compiled.rows import are_plausible, num_looked_at
+from wfst_losses.compiled.rows import are_plausible
 
 _block_sums_apply, _block_sums, _state_sums = block_sums.applies, block_sums.sums, state_sums.sums
 _room_for, _LONG, _SHORT = block_sums.room_for, block_sums.LONG_BLOCK, block_sums.SHORT_BLOCK
@@ -20,10 +20,10 @@ BY_BLOCK, BY_STATE, NOT_AT_ALL = 0, 1, 2
 
 
 @compiled
-def _are_plausible(inputs: Inputs, utterance: int, num_rows: int) -> bool:
-    """Whether so many of the utterance's rows are log-probs, or need not be."""
-    rows, tolerance = inputs.scores[utterance], inputs.tolerance
-    return tolerance < 0.0 or are_plausible(rows, inputs.lengths[utterance], num_rows, tolerance)
+def _are_plausible(inputs: Inputs, utterance: int) -> bool:
+    """Whether all of the utterance's rows are log-probs, or need not be."""
+    num_frames, tolerance = inputs.lengths[utterance], inputs.tolerance
+    return tolerance < 0.0 or are_plausible(inputs.scores[utterance], num_frames, num_frames, tolerance)
 
 
 @compiled
@@ -50,12 +50,10 @@ def forward(
         size = inputs.lengths[utterance] * num_columns * needs_occupancy
         block = blocks[begins[graph] : begins[graph] + size].reshape((-1, num_columns))
         total, ways[graph], applies = np.nan, BY_BLOCK, _block_sums_apply(bands, graph)
-        num_frames = inputs.lengths[utterance]
-        is_plausible = _are_plausible(inputs, utterance, num_looked_at(inputs.scores, num_frames))
-        if applies and is_plausible:
+        if applies:
             total = _block_sums(bands, graph, inputs, utterance, needs_occupancy, _LONG, room, block)
-        # A label that is read may be NaN: then every row is looked at.
-        if not is_plausible or (math.isnan(total) and not _are_plausible(inputs, utterance, num_frames)):
+        # Either these sums looked at rows on their way, or every row is looked at: a label that is read may be NaN.
+        if math.isnan(total) and not _are_plausible(inputs, utterance):
             ways[graph] = NOT_AT_ALL
             continue
         if applies and math.isnan(total):
