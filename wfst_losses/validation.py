@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ LARGEST = 1e12
 TokenSequence: TypeAlias = npt.NDArray[np.int64]
 Reduction = Literal["none", "mean", "sum"]
 Nonfinite = Literal["raise", "drop", "pass"]
+_REDUCTIONS, _NONFINITE = get_args(Reduction), get_args(Nonfinite)
 
 
 def shown(value: object) -> str:
@@ -52,12 +54,12 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
 
 def check_reduction(reduction: str) -> None:
     """One of the three reductions."""
-    check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("reduction", reduction, _REDUCTIONS)
 
 
 def check_nonfinite(nonfinite: str) -> None:
     """One of the three policies for NaN and +inf."""
-    check_choice("nonfinite", nonfinite, get_args(Nonfinite))
+    check_choice("nonfinite", nonfinite, _NONFINITE)
 
 
 def check_number(name: str, value: object, *, low: float = -np.inf, above: float = -np.inf) -> None:
@@ -174,9 +176,8 @@ def check_lengths(
         what = f"one per utterance of {of}" if of else "one per utterance"
         hint = f": is {of} (T, B, V)?" if of and column.shape == (longest,) else ""
         raise ValueError(f"{name} has shape {column.shape}, expected ({num_utterances},), {what}{hint}")
-    wrong = (column < 0) | (column > longest)
-    if wrong.any():
-        index = int(np.argmax(wrong))
+    if column.size and not 0 <= column.min() <= column.max() <= longest:
+        index = int(np.argmax((column < 0) | (column > longest)))
         frames = f", the frames of {of}" if of else ""
         raise ValueError(f"{name}[{index}] is {column[index]}, expected 0..{longest}{frames}")
     return column.astype(np.int64)
@@ -195,9 +196,9 @@ def check_targets(
     else:
         sequences = _listed_rows(targets, target_lengths, num_utterances)
     every = np.concatenate([np.empty(0, np.int64), *sequences])
-    wrong = (every < 0) | (every >= num_labels) | (every == blank)
-    if wrong.any():
-        place = int(np.argmax(wrong))
+    lowest, highest = every.min(initial=num_labels), every.max(initial=-1)
+    if lowest < 0 or highest >= num_labels or (lowest <= blank and (every == blank).any()):
+        place = int(np.argmax((every < 0) | (every >= num_labels) | (every == blank)))
         ends = np.cumsum([len(sequence) for sequence in sequences])
         index = int(np.searchsorted(ends, place, side="right"))
         label, position = int(every[place]), place - int(ends[index]) + len(sequences[index])
@@ -255,18 +256,18 @@ def _rows_of_lists(targets: Sequence[Any]) -> list[TokenSequence] | None:
 
     numpy asks each number for its kind before it reads it, which takes as long again as all other checks.
     """
-    every = array("q")
-    # A row that begins with a bool is one of bools; what is no integer at all is refused by the array.
-    if any(type(row) is not list or (row and type(row[0]) is not int) for row in targets):
-        return None
-    try:
-        for row in targets:
+    every, ends = array("q"), [0]
+    for row in targets:
+        # A row that begins with a bool is one of bools; what is no integer at all is refused by the array.
+        if type(row) is not list or (row and type(row[0]) is not int):
+            return None
+        try:
             every.fromlist(row)
-    except (TypeError, OverflowError):
-        return None
+        except (TypeError, OverflowError):
+            return None
+        ends.append(len(every))
     tokens = np.frombuffer(every, np.int64) if every else np.empty(0, np.int64)
-    ends = np.cumsum([len(row) for row in targets], dtype=np.int64).tolist()
-    return [tokens[end - len(row) : end] for row, end in zip(targets, ends, strict=True)]
+    return [tokens[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 def check_row(name: str, values: object) -> TokenSequence:

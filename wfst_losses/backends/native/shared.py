@@ -31,8 +31,8 @@ class _Precision:
         dtype: of the sums.
         floor: what no forward sum is let below.
         max_growth: of any sum from one frame to the next, so that all that can vanish lies far below the floor.
-        least_frame: what no frame's sum of occupancies may lie below: where the states that are ahead of the others on
-            their way there are far behind from there on, sums may be right and their products nothing.
+        least_frame: what no frame's occupancies may sum to less than: where a label that no path reads drowns all
+            others twice in a row, sums before and behind are right and small, and their products nothing.
         tolerance: on the difference of the totals, nats, and per frame.
     """
 
