@@ -35,6 +35,8 @@ _WAY_BYTES = 400
 """Per sequence at a state of the reference backend's search, beside its labels: tuples and dictionary entries."""
 _PATH_BYTES = 250
 """Per path, whatever its length: its sequence as an array of its own, and its place in lists."""
+_LISTS_BYTES = 180
+"""Per path while all are enumerated: two lists, their pair and its place."""
 
 _TAP_BYTES = 110
 """Per frame of a window: where it is, its score and the steps from there to the maximum, mostly in float64."""
@@ -200,6 +202,19 @@ def path_work(num_paths: int, num_frames: int, most_tokens: int) -> Work:
     return Work(room=num_paths * (4 * num_frames + 8 * most_tokens), held=num_paths * (_PATH_BYTES + 16 * num_frames))
 
 
+def enumeration_work(num_paths: int, most_paths: int, num_frames: int, most_tokens: int) -> Work:
+    """Every path: lists of its labels and tokens while those of an utterance are found, then as other paths.
+
+    Args:
+        num_paths, most_paths: of all utterances, and of one.
+        num_frames: of the longest.
+        most_tokens: that a path of so many frames may write.
+    """
+    lists = most_paths * (_LISTS_BYTES + 8 * num_frames + 8 * most_tokens)
+    steps = 8 * num_paths * num_frames
+    return Work(room=lists + steps, held=num_paths * _PATH_BYTES + 2 * steps)
+
+
 def path_score_work(
     num_paths: int, num_frames: int, *, item_bytes: int, output_bytes: int, is_logits: bool, needs_gradient: bool
 ) -> Work:
@@ -222,6 +237,11 @@ def lattice_room(num_arcs: Ints, num_states: Ints, num_threads: int) -> int:
         num_threads: that may run.
     """
     return _largest(32 * num_arcs + 32 * num_states, num_threads)
+
+
+def k2_grid_room(num_arcs: int, num_states: int) -> int:
+    """k2's copy of a lattice, forward and backward sums, and the distribution over the arcs of each state."""
+    return _K2_LATTICE_ARC_BYTES * num_arcs + 32 * num_states
 
 
 def tree_sums_work(num_nodes: int, num_states: int, num_arcs: int) -> Work:

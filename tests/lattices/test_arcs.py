@@ -13,9 +13,10 @@ import torch
 
 from tests.lattices.small_lattices import all_paths, enumerated_score, lattice_of, lattices
 from tests.oracles import edit_distance
-from wfst_losses import Exhaustive, RandomPaths, TokenErrors
+from wfst_losses import Exhaustive, MemoryLimitError, RandomPaths, TokenErrors
 from wfst_losses.lattices import ArcLattice
 from wfst_losses.losses.expected_errors import Criterion, expected_errors
+from wfst_losses.memory_limit import MemoryBudget
 
 
 def asked(lattice: ArcLattice, more: list[list[int]]) -> tuple[list[tuple[int, ...]], np.ndarray]:
@@ -72,6 +73,35 @@ def test_enumeration(lattice: ArcLattice) -> None:
     scores = lattice.path_scores(paths)
     sums = [float(lattice.arc_scores[steps[steps >= 0]].sum()) for steps in paths.steps]
     assert scores.tolist() == pytest.approx(sums)
+
+
+def doubling(num_steps: int, num_dead: int = 0) -> ArcLattice:
+    """An empty utterance, and one of two ways at each of so many steps; dead ends fork as often, and lead nowhere."""
+    rows = [(step, step + 1, [token], 0.0) for step in range(num_steps) for token in (1, 2)]
+    rows += [(0, num_steps + 2, [1], 0.0)] * (num_dead > 0)
+    rows += [(num_steps + 2 + step, num_steps + 3 + step, [token], 0.0) for step in range(num_dead) for token in (1, 2)]
+    # The end is the last state.
+    states = num_steps + num_dead + 4
+    rows.append((num_steps, states - 1, [], 0.0))
+    return lattice_of(rows, [0, 0, states])
+
+
+def test_too_many_paths_are_refused_before_any_is_taken() -> None:
+    with pytest.raises(ValueError, match=r"sampler: Exhaustive takes every path but utterance 1 has 1\.126e"):
+        doubling(50).enumerate()
+    with pytest.raises(ValueError, match="utterance 1 has inf"):
+        doubling(2000).enumerate()
+
+
+def test_dead_ends_are_not_gone_into() -> None:
+    # 2^60 ways into a dead end.
+    assert doubling(3, num_dead=60).enumerate().num_paths == 8
+
+
+def test_the_memory_of_every_path_is_told() -> None:
+    lattice = dataclasses.replace(doubling(12), budget=MemoryBudget.of(500_000))
+    with pytest.raises(MemoryLimitError, match="all 4,096 paths would take"):
+        lattice.enumerate()
 
 
 LATTICE = lattice_of(

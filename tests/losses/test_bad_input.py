@@ -151,9 +151,17 @@ def test_bad_values(make: Callable[[], object], message: str) -> None:
 
 
 def test_too_many_paths_to_enumerate_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wfst_losses.backends.emission_lattice._MAX_ENUMERATED", 255)
-    with pytest.raises(ValueError, match="more than 255 paths in 4 frames: too many to enumerate"):
-        mwer_loss(random_log_probs(1, 1, 4, 4), [[1]], [4], sampler=Exhaustive())
+    log_probs, call = random_log_probs(1, 2, 4, 4), {"targets": [[1], [2]], "sampler": Exhaustive()}
+    monkeypatch.setattr("wfst_losses.graphs.walks.MAX_ENUMERATED", 256)
+    mwer_loss(log_probs, input_lengths=[3, 4], **call)
+    monkeypatch.setattr("wfst_losses.graphs.walks.MAX_ENUMERATED", 255)
+    with pytest.raises(ValueError, match="sampler: Exhaustive takes every path but utterance 1 has 256, more than 255"):
+        mwer_loss(log_probs, input_lengths=[3, 4], **call)
+
+
+def test_paths_without_number_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="utterance 0 has inf, more than 1000000: too many to enumerate"):
+        mwer_loss(random_log_probs(1, 1, 2000, 4), [[1]], [2000], sampler=Exhaustive())
 
 
 def test_lengths_and_targets_of_every_kind_of_integer() -> None:

@@ -26,6 +26,8 @@ import torch
 
 import topologies
 from wfst_losses import (
+    Exhaustive,
+    GridPaths,
     LanguageModel,
     MemoryLimitError,
     NBest,
@@ -192,8 +194,12 @@ ENTRIES: dict[str, Entry] = {
     ),
     "MWER, negative sampling": Entry(_with(_mwer, sampler=NegativeSampling(16)), Batch(8, 800, 500, 80, 8.0)),
     "MWER, N best": Entry(_with(_mwer, sampler=NBest(16)), Batch(8, 400, 200, 40, 4.0), is_bound=True),
+    "MWER, every path": Entry(_with(_mwer, sampler=Exhaustive()), Batch(2, 7, 5, 3)),
     "MWER, exact": Entry(_with(_mwer, estimator="exact", max_errors=2), Batch(4, 600, 100, 30)),
     "MWER, k2 lattice": Entry(_lattice_mwer, Batch(2, 200, 30, 40, 2.0), is_bound=True, needs_k2=True),
+    "MWER, k2 lattice, grid": Entry(
+        _with(_lattice_mwer, sampler=GridPaths(16)), Batch(2, 200, 30, 40, 2.0), is_bound=True, needs_k2=True
+    ),
     "forced alignment": Entry(_alignment, Batch(4, 4000, 100, 500)),
     "forced alignment, many labels": Entry(_alignment, Batch(8, 200, 4000, 20)),
     "best path": Entry(_decode, Batch(4, 4000, 200, 1)),
@@ -243,7 +249,9 @@ def measure(name: str) -> dict[str, Any]:
     entry = ENTRIES[name]
     if entry.needs_k2 and not importlib.util.find_spec("k2"):
         return {"name": name, "told_bytes": None, "taken_bytes": None, "is_bound": entry.is_bound, "holds": None}
-    small = dataclasses.replace(entry.batch, num_utterances=2, num_frames=12, num_tokens=3)
+    small = dataclasses.replace(
+        entry.batch, num_utterances=2, num_frames=min(12, entry.batch.num_frames // 2), num_tokens=2
+    )
     result = entry.call(small)  # compiled, and whatever is kept between calls
     if result.requires_grad:
         result.sum().backward()

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, without_epsilons
+from topologies import AbstractTopology, GraphBatch, without_epsilons
 from wfst_losses.backends.backend import AbstractBackend, Costs
-from wfst_losses.backends.memory import path_score_work
+from wfst_losses.backends.memory import enumeration_work, path_score_work
 from wfst_losses.emissions import Emissions
 from wfst_losses.graphs.best_paths import BestPaths
 from wfst_losses.graphs.blank import reading_columns, tokens_inside, tokens_outside
@@ -22,11 +22,11 @@ from wfst_losses.graphs.language_model import BEST_PATH, LanguageModel
 from wfst_losses.graphs.levenshtein import LevenshteinAutomaton
 from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
+from wfst_losses.graphs.walks import check_enumerable, num_walks, walks
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.validation import TokenSequence
 
 AnyPaths = TypeVar("AnyPaths", bound=Paths)
-_MAX_ENUMERATED = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,22 +117,24 @@ class EmissionLattice(AbstractLattice):
 
     def enumerate(self) -> Paths:
         """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""
-        graph = self.topology.graph()
-        utterances, steps, tokens = [], [], []
-        for utterance, num_frames in enumerate(self.emissions.input_lengths.tolist()):
-            for labels, written in _walks(graph, num_frames):
-                utterances.append(utterance)
-                steps.append(labels)
+        graph, lengths = self.topology.graph(), self.emissions.input_lengths
+        num_paths = num_walks(graph, lengths)
+        check_enumerable(num_paths)
+        work = enumeration_work(graph, num_paths, self.emissions)
+        self.emissions.require(f"all {num_paths.sum():,.0f} paths", work)
+        utterances, tokens = np.repeat(np.arange(len(lengths)), num_paths.astype(np.int64)), []
+        steps, path = np.full((len(utterances), int(lengths.max(initial=0))), -1, dtype=np.int64), 0
+        for num_frames in lengths.tolist():
+            for labels, written in walks(graph, num_frames):
+                steps[path, :num_frames] = labels
                 tokens.append(np.array(written, dtype=np.int64))
-        longest = max(map(len, steps), default=0)
-        padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
-        columns = np.where(padded <= self.blank, padded - 1, padded)
-        columns[padded == 0] = self.blank
-        columns[padded < 0] = -1
+                path += 1
+        columns = np.where(steps <= self.blank, steps - 1, steps)
+        columns[steps == 0] = self.blank
+        columns[steps < 0] = -1
         outside = tokens_outside(tokens, self.blank)
         graph_scores = self._of_model(outside).numpy()
-        columns = columns.reshape(len(steps), longest)
-        paths = Paths(columns, outside, np.array(utterances, dtype=np.int64), graph_scores)
+        paths = Paths(columns, outside, utterances, graph_scores)
         impossible = self.path_scores(paths).detach() == -torch.inf
         return paths.select(np.flatnonzero(~impossible.cpu().numpy()))
 
@@ -169,30 +171,3 @@ def _shared_graph(topology: AbstractTopology, blank: int, epsilon_free: bool) ->
     """The topology's paths over few arcs, reading the network's columns: one graph for all utterances."""
     graph = without_epsilons(topology.graph()) if epsilon_free else topology.factored()
     return reading_columns(GraphBatch.from_graphs([graph]), blank)
-
-
-def _walks(graph: Graph, num_frames: int) -> list[tuple[list[int], list[int]]]:
-    """Every path of ``num_frames`` frames: the labels it reads and the tokens it writes."""
-    leaving: list[list[int]] = [[] for _ in range(graph.num_states)]
-    for arc, source in enumerate(graph.source.tolist()):
-        leaving[source].append(arc)
-    found: list[tuple[list[int], list[int]]] = []
-    pending: list[tuple[int, list[int], list[int]]] = [(graph.start, [], [])]
-    while pending:
-        state, read, written = pending.pop()
-        if len(read) == num_frames and graph.final_score[state] > -np.inf:
-            found.append((read, written))
-            if len(found) > _MAX_ENUMERATED:
-                raise ValueError(f"more than {_MAX_ENUMERATED} paths in {num_frames} frames: too many to enumerate")
-        for arc in leaving[state]:
-            label, token = int(graph.input_label[arc]), int(graph.output_label[arc])
-            if label != EPSILON and len(read) == num_frames:
-                continue
-            pending.append(
-                (
-                    int(graph.destination[arc]),
-                    [*read, label] if label != EPSILON else read,
-                    [*written, token] if token != EPSILON else written,
-                )
-            )
-    return found

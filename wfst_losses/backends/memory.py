@@ -100,6 +100,13 @@ def path_score_work(num_paths: int, num_frames: int, emissions: Emissions) -> Wo
     )
 
 
+def enumeration_work(graph: Graph, num_paths: npt.NDArray[np.float64], emissions: Emissions) -> Work:
+    """All paths of the graph, so many of each utterance."""
+    longest = int(emissions.input_lengths.max(initial=0))
+    tokens = _most_tokens(GraphBatch.from_graphs([graph]), longest)
+    return memory_formulas.enumeration_work(int(num_paths.sum()), int(num_paths.max(initial=0)), longest, tokens)
+
+
 def _paths_over(graphs: GraphBatch, emissions: Emissions, utterances: Ints, num_paths: int, bytes_each: int) -> Work:
     frames = emissions.input_lengths[utterances]
     longest = int(frames.max(initial=0))

@@ -13,15 +13,15 @@ import torch
 
 from topologies.batch import ranges
 from wfst_losses.graphs.paths import Paths, Segments
+from wfst_losses.graphs.walks import check_enumerable
 from wfst_losses.lattices.lattice import AbstractLattice
 from wfst_losses.lattices.ranking import ranked_paths
 from wfst_losses.lattices.sequence_scores import PathScores, SequenceScores
 from wfst_losses.lattices.utterance import Utterance
-from wfst_losses.memory_formulas import Work, lattice_room, path_work
+from wfst_losses.memory_formulas import Work, enumeration_work, lattice_room, path_work
 from wfst_losses.memory_limit import MemoryBudget, Share
 from wfst_losses.validation import TokenSequence
 
-_MAX_ENUMERATED = 1_000_000
 IntColumn = npt.NDArray[np.int64]
 _NOTHING = np.empty(0, dtype=np.int64)
 
@@ -184,11 +184,24 @@ class ArcLattice(AbstractLattice):
 
     def enumerate(self) -> Paths:
         """Every path with a score above -inf."""
-        values = self.values()
+        from wfst_losses.lattices import sampling
+        from wfst_losses.lattices.columns import longest_path
+
         steps: list[list[int]] = []
         utterances: list[int] = []
-        for utterance in np.flatnonzero(np.diff(self.state_splits) > 0).tolist():
+        ways = []
+        for utterance in range(self.num_utterances):
             part = self.utterance(utterance)
+            # Each path counts one: with scores of 0 their log-sum is the logarithm of how many there are.
+            scores = np.where(part.scores > -np.inf, 0.0, -np.inf)
+            ways.append(sampling.rests(part.destination, scores, part.out_splits, 1.0))
+        with np.errstate(over="ignore"):
+            num_paths = np.exp([way[0] if len(way) else -np.inf for way in ways])
+        check_enumerable(num_paths)
+        longest, total = longest_path(self.out_splits, self.destination, self.state_splits), round(num_paths.sum())
+        self.budget.take(f"all {total:,} paths", enumeration_work(total, total, longest, 0))
+        for utterance in np.flatnonzero(num_paths > 0).tolist():
+            part, way = self.utterance(utterance), ways[utterance]
             first, end = part.arcs.start, len(part.out_splits) - 2
             pending: list[tuple[int, list[int]]] = [(0, [])]
             while pending:
@@ -196,12 +209,10 @@ class ArcLattice(AbstractLattice):
                 if state == end:
                     steps.append(taken)
                     utterances.append(utterance)
-                    if len(steps) > _MAX_ENUMERATED:
-                        raise ValueError(f"lattice has more than {_MAX_ENUMERATED} paths: too many to enumerate")
-                arcs = range(part.out_splits[state], part.out_splits[state + 1])
-                pending.extend(
-                    (int(part.destination[arc]), [*taken, first + arc]) for arc in arcs if values[first + arc] > -np.inf
-                )
+                for arc in range(part.out_splits[state], part.out_splits[state + 1]):
+                    destination = int(part.destination[arc])
+                    if part.scores[arc] > -np.inf and way[destination] > -np.inf:
+                        pending.append((destination, [*taken, first + arc]))
         longest = max(map(len, steps), default=0)
         padded = np.array([[*row, *[-1] * (longest - len(row))] for row in steps], dtype=np.int64)
         return self._paths(padded.reshape(len(steps), longest), np.array(utterances, dtype=np.int64))

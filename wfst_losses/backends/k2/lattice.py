@@ -13,6 +13,7 @@ from wfst_losses.backends.k2 import k2
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices import ArcLattice
 from wfst_losses.lattices.columns import is_topological
+from wfst_losses.memory_formulas import Work, k2_grid_room
 
 if TYPE_CHECKING:
     from k2 import Fsa
@@ -34,6 +35,7 @@ class K2Lattice(ArcLattice):
         """``k2.random_paths`` over a copy whose scores are scaled as k2 scales them, in float32."""
         if len(self.destination) == 0:
             return self._paths(np.empty((0, 0), dtype=np.int64), np.empty(0, dtype=np.int64))
+        self.budget.take(f"{num_paths:,} paths of each of {self.num_utterances:,} lattices", self._grid_work(num_paths))
         scaled = k2.Fsa(self.fsa.arcs.clone())
         scaled.scores = self.scores.detach() * scale
         drawn = k2.random_paths(scaled, use_double_scores=use_double_scores, num_paths=num_paths)
@@ -41,6 +43,11 @@ class K2Lattice(ArcLattice):
         steps = np.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=np.int64)
         steps[np.arange(steps.shape[1]) < lengths[:, None]] = drawn.values.cpu().numpy()
         return self._paths(steps, drawn.shape.row_ids(1).cpu().numpy().astype(np.int64))
+
+    def _grid_work(self, num_paths: int) -> Work:
+        """As for other paths, and k2's copy of the lattice with its sums and their distribution."""
+        found = self._work(num_paths)
+        return found._replace(room=found.room + k2_grid_room(len(self.destination), self.num_states))
 
 
 def read_lattice(lattice: Fsa, nonfinite: str = "raise") -> K2Lattice:
