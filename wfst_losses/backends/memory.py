@@ -171,7 +171,6 @@ def gradient_bytes(emissions: Emissions) -> int:
 
 def _columns(graphs: GraphBatch) -> Ints:
     """How many distinct labels each graph reads, and one where it reads none."""
-    reads = graphs.input_label != EPSILON
-    owner = graphs.graph_of_state[graphs.source[reads]].astype(np.int64)
-    pairs = np.unique(owner << 32 | graphs.input_label[reads])
-    return np.maximum(1, np.bincount(pairs >> 32, minlength=graphs.num_graphs))
+    from wfst_losses.compiled.distinct import num_distinct
+
+    return np.maximum(1, num_distinct(graphs.input_label, graphs.arc_splits))

@@ -14,8 +14,23 @@ import numpy.typing as npt
 
 from topologies import EPSILON, Graph, GraphBatch
 from wfst_losses.compiled import compiled
+from wfst_losses.compiled.threads import run_in_parallel
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+_FEW = 5_000
+"""Tokens in all for which threads would take longer to begin."""
+
+
+class _Piece(NamedTuple):
+    """Some of the compositions, states and arcs numbered from 0: see `_compose`."""
+
+    states: Ints
+    arcs: Ints
+    starts: Ints
+    state_splits: Ints
+    arc_splits: Ints
 
 
 class _Index(NamedTuple):
@@ -40,19 +55,41 @@ def compose_chains(graph: Graph, targets: Sequence[npt.NDArray[np.int64]]) -> Gr
     lengths = np.array([len(target) for target in targets], dtype=np.int64)
     tokens = np.concatenate([np.empty(0, np.int64), *targets])
     splits = np.concatenate([[0], np.cumsum(lengths)])
-    states, arcs, starts, state_splits, arc_splits = _compose(index, tokens, splits)
-    arc = arcs[:, 2]
+    pieces: dict[int, _Piece] = {}
+
+    def work(begin: int, end: int) -> None:
+        pieces[begin] = _Piece(*_compose(index, tokens, splits[begin : end + 1]))
+
+    if len(tokens) > _FEW:
+        run_in_parallel(work, lengths + 1)
+    else:
+        work(0, len(targets))
+    return _joined(graph, [pieces[begin] for begin in sorted(pieces)])
+
+
+def _joined(graph: Graph, pieces: list[_Piece]) -> GraphBatch:
+    """The graphs of all pieces, in order."""
+    states, arc = (
+        np.concatenate(parts) for parts in ([each.states for each in pieces], [each.arcs[:, 2] for each in pieces])
+    )
+    bases = np.cumsum([0, *(each.state_splits[-1] for each in pieces)])[:-1].tolist()
+    arc_bases = np.cumsum([0, *(each.arc_splits[-1] for each in pieces)])[:-1].tolist()
+    ends = [(each.arcs[:, :2] + base).astype(np.int32) for each, base in zip(pieces, bases, strict=True)]
     return GraphBatch(
-        source=arcs[:, 0].astype(np.int32),
-        destination=arcs[:, 1].astype(np.int32),
+        source=np.concatenate([each[:, 0] for each in ends]),
+        destination=np.concatenate([each[:, 1] for each in ends]),
         input_label=graph.input_label[arc],
         output_label=graph.output_label[arc],
         score=graph.score[arc],
         final_score=np.where(states[:, 1] == 1, graph.final_score[states[:, 0]], -np.inf).astype(np.float32),
-        starts=starts.astype(np.int32),
-        state_splits=state_splits,
-        arc_splits=arc_splits,
+        starts=np.concatenate([each.starts + base for each, base in zip(pieces, bases, strict=True)]).astype(np.int32),
+        state_splits=_joined_splits([each.state_splits for each in pieces], bases),
+        arc_splits=_joined_splits([each.arc_splits for each in pieces], arc_bases),
     )
+
+
+def _joined_splits(splits: list[Ints], bases: list[int]) -> Ints:
+    return np.concatenate([[0], *(each[1:] + base for each, base in zip(splits, bases, strict=True))])
 
 
 @functools.lru_cache(maxsize=16)
