@@ -17,6 +17,18 @@ def _silence_beta_warning() -> None:
 _silence_beta_warning()
 
 
+def segment_softmax(scores: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
+    """Softmax of the scores within each segment; each has one above -inf, where it has any at all.
+
+    Not ``exp(score - logsumexp)``: beside scores of 1e12 that would lose the digits of the sum.
+    """
+    with torch.no_grad():
+        peak = torch.full((num_segments,), -torch.inf, dtype=scores.dtype, device=scores.device)
+        peak = peak.scatter_reduce(0, segment, scores.detach(), reduce="amax")
+    weights = torch.exp(scores - peak[segment])
+    return weights / torch.zeros_like(peak).index_add(0, segment, weights)[segment]
+
+
 def segment_logsumexp(scores: torch.Tensor, segment: torch.Tensor, num_segments: int) -> torch.Tensor:
     """Logsumexp of the scores of each segment.
 

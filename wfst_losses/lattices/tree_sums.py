@@ -27,8 +27,8 @@ Numbers: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Scores: TypeAlias = npt.NDArray[np.floating[Any]]
 
-_MOST_BITS = 1e9
-"""Scores below about -7e8 nats are impossible."""
+_MOST_BITS = 2.0**35
+"""Scores below -2.4e10 nats are impossible."""
 
 
 class Tree(NamedTuple):

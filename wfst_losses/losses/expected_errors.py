@@ -13,7 +13,7 @@ from wfst_losses.graphs.paths import Paths, distinct
 from wfst_losses.lattices import AbstractLattice
 from wfst_losses.risks import AbstractRisk
 from wfst_losses.samplers import AbstractPathSampler
-from wfst_losses.semiring import segment_logsumexp
+from wfst_losses.semiring import segment_softmax
 from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_number
 
 
@@ -136,11 +136,18 @@ def expected_errors(
     if criterion.include_reference:
         paths = distinct(paths.joined(_of_references(references)))[0]
     scores = _scores(lattice, paths, criterion)
-    if criterion.include_reference:
-        held = (scores.detach() > -torch.inf).cpu().numpy()
-        paths, scores = paths.select(np.flatnonzero(held)), scores[torch.from_numpy(held).to(scores.device)]
-        unique = paths
     errors = criterion.risk.errors(paths.tokens, references, paths.utterances)
+    # After the errors, which are found while a device still works on the scores.
+    held = (scores.detach() != -torch.inf).cpu().numpy()
+    if not held.all():
+        paths, scores, errors = (
+            paths.select(np.flatnonzero(held)),
+            scores[torch.from_numpy(held).to(scores.device)],
+            errors[held],
+        )
+        unique = distinct(paths)[0]
+    elif criterion.include_reference:
+        unique = paths
     segment = torch.from_numpy(paths.utterances).to(scores.device)
     weighting = _sampled if criterion.estimator == "sampled" else _nbest
     # In float64: what a gradient is in the end is small beside the errors whose differences it is made of.
@@ -214,7 +221,7 @@ def _nbest(
     scores: torch.Tensor, errors: torch.Tensor, segment: torch.Tensor, criterion: Criterion, num_utterances: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     logits = scores / criterion.temperature
-    probabilities = torch.exp(logits - segment_logsumexp(logits, segment, num_utterances)[segment])
+    probabilities = segment_softmax(logits, segment, num_utterances)
     expected = _sums(probabilities * errors, segment, num_utterances)
     if criterion.baseline == "none":
         return expected, expected

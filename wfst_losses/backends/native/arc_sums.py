@@ -23,10 +23,10 @@ from wfst_losses.compiled.floats import LOG2_E, exponent_of, power_of_two, split
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-NOTHING = -(2**50)
-"""The exponent of a sum over nothing: below anything a path can reach."""
-_LEAST_BITS = -1e9
-"""Powers of two below this are 0: ``scale * log_prob`` below about -7e8 nats is impossible, as in `state_sums`."""
+NOTHING = -(2**54)
+"""The exponent of a sum over nothing: below anything that a path of 2^18 frames can reach."""
+_LEAST_BITS = -(2.0**35)
+"""Powers of two below this are 0: ``scale * log_prob`` below -2.4e10 nats is impossible, as in `state_sums`."""
 
 
 class Rows(NamedTuple):
@@ -117,6 +117,7 @@ def weigh(rows: Rows, scale: float) -> Weights:
 def _split(scores: Floats) -> tuple[Floats, Ints]:
     present = scores > -np.inf
     bits = np.where(present, scores, 0.0) * LOG2_E
+    present &= bits > NOTHING
     exponents = np.floor(bits)
     mantissas = np.where(present, np.exp2(bits - exponents), 0.0)
     return mantissas, np.where(present, exponents, NOTHING).astype(np.int64)

@@ -33,8 +33,10 @@ class Work(NamedTuple):
     exponents: Ints
 
 
-_NOTHING = -(2**50)
-_IMPOSSIBLE = -(2**40)
+_LEAST_BITS = -(2.0**35)
+"""Powers of two below this are 0: log-probs below -2.4e10 nats are impossible. Masks of -1e9 are not."""
+_NOTHING, _IMPOSSIBLE = -(2**54), -(2**55)
+"""Exponents of zeros, below what 2^18 frames can reach: what stands at the largest exponent is what others align to."""
 _FRAMES_BETWEEN_NORMALISATIONS = 32
 
 
@@ -51,9 +53,9 @@ def _read_emissions(row: Scores, log_sum: float, labels: Ints, out: Work) -> Non
         out.mantissas[state] = (row[np.uint64(labels[state])] - log_sum) * LOG2_E
     for state in range(np.uint64(len(labels))):
         y = out.mantissas[state]
-        mantissa, exponent = split_power(max(y, -1e9))
-        out.mantissas[state] = mantissa if y >= -1e9 else 0.0
-        out.exponents[state] = exponent if y >= -1e9 else _IMPOSSIBLE
+        mantissa, exponent = split_power(max(y, _LEAST_BITS))
+        out.mantissas[state] = mantissa if y >= _LEAST_BITS else 0.0
+        out.exponents[state] = exponent if y >= _LEAST_BITS else _IMPOSSIBLE
 
 
 @compiled
