@@ -361,6 +361,7 @@ def test_the_value_of_the_sampled_estimator_is_the_mean_errors_under_either_base
         ({"sampler": 16}, "sampler is 16, expected a path sampler"),
         ({"risk": "token"}, "risk is 'token', expected a risk"),
         ({"nbest_scale": -1.0}, r"nbest_scale is -1\.0, expected a finite number > 0"),
+        ({"nbest_scale": 1e7}, r"nbest_scale is 10000000\.0, expected at most 1000000\.0"),
         ({"estimator": "sampled", "nbest_scale": 0.5}, r"nbest_scale is 0\.5, expected 1 with estimator='sampled'"),
         ({"estimator": "sampled", "temperature": 2.0}, "temperature is 2.0, expected 1 with estimator='sampled'"),
         ({"estimator": "sampled", "sampler": RandomPaths(1)}, "num_paths is 1, expected >= 2 with estimator='sampled'"),

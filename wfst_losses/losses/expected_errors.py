@@ -16,6 +16,9 @@ from wfst_losses.samplers import AbstractPathSampler
 from wfst_losses.semiring import segment_softmax
 from wfst_losses.validation import TokenSequence, check_choice, check_flag, check_number
 
+_LARGEST_SCALE = 1e6
+"""Times a score, what is still told from impossible."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
@@ -54,6 +57,10 @@ class Criterion:
         check_choice("baseline", self.baseline, ("mean", "none"))
         check_number("temperature", self.temperature, above=0.0)
         check_number("nbest_scale", self.nbest_scale, above=0.0)
+        if self.nbest_scale > _LARGEST_SCALE:
+            raise ValueError(
+                f"nbest_scale is {self.nbest_scale}, expected at most {_LARGEST_SCALE}: every draw is the best path then"
+            )
         for name in ("include_reference", "include_best"):
             check_flag(name, getattr(self, name))
         if self.include_reference and self.path_score == "single":
