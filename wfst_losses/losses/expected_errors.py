@@ -59,7 +59,7 @@ class Criterion:
         check_number("nbest_scale", self.nbest_scale, above=0.0)
         if self.nbest_scale > _LARGEST_SCALE:
             raise ValueError(
-                f"nbest_scale is {self.nbest_scale}, expected at most {_LARGEST_SCALE}: every draw is the best path then"
+                f"nbest_scale is {self.nbest_scale}, expected at most {_LARGEST_SCALE}: all draws are best paths then"
             )
         for name in ("include_reference", "include_best"):
             check_flag(name, getattr(self, name))
