@@ -71,7 +71,7 @@ def test_scores_memory_and_precision(graph: Graph, seed: int) -> None:
         assert torch.equal(found, low)
     single = random_log_probs(seed, len(LENGTHS), 4, NUM_LABELS).float().requires_grad_()
     totals = get_backend("native", CPU).shared_total_scores(batch, read_emissions(single, LENGTHS))
-    assert totals.dtype == torch.float32
+    assert totals.dtype == torch.float64
     torch.testing.assert_close(totals.double(), results[0][0], rtol=0, atol=1e-5)
     torch.testing.assert_close(gradients(totals, single)[0].double(), results[0][1], rtol=0, atol=1e-5)
 

@@ -63,6 +63,17 @@ def test_what_all_labels_share_changes_no_gradient_however_long(topology: str) -
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-4)
 
 
+def test_what_all_labels_share_is_gone_before_rounding() -> None:
+    # Scores of 11 binary digits, so that single precision holds them exactly, moved by a thousand or not.
+    scores = (256 * torch.randn(1, 3000, 4, generator=torch.Generator().manual_seed(0))).round() / 256
+    losses = [
+        mmi_loss(moved, [[1, 2, 3] * 9], [3000], language_model=MODEL)
+        for moved in (scores, scores + 1024, scores.double())
+    ]
+    for loss in losses[:2]:
+        torch.testing.assert_close(loss.double(), losses[2], rtol=1e-6, atol=0)
+
+
 LATTICE_ROWS = [(0, 1, [1]), (0, 1, [2]), (1, 2, [])]
 
 

@@ -59,7 +59,7 @@ class AbstractBackend(abc.ABC):
             utterances: ``(G,)`` int64 on the CPU, the utterance each graph reads.
 
         Returns:
-            ``(G,)`` in the dtype of the emissions, nats; ``-inf`` with zero gradient where no path fits.
+            ``(G,)`` float64, nats: losses are differences of them. ``-inf`` with zero gradient where no path fits.
         """
 
     @abc.abstractmethod

@@ -162,8 +162,8 @@ class EmissionLattice(AbstractLattice):
         utterances = torch.from_numpy(paths.utterances).to(device)[:, None]
         frames = torch.arange(steps.shape[1], device=device)[None, :]
         gathered = self.emissions.log_probs[utterances, frames, steps.clamp(min=0)]
-        graph_scores = torch.from_numpy(paths.graph_scores).to(device, gathered.dtype)
-        return gathered.masked_fill(~read, 0.0).sum(dim=1) + graph_scores
+        graph_scores = torch.from_numpy(paths.graph_scores).to(device)
+        return gathered.masked_fill(~read, 0.0).sum(dim=1, dtype=torch.float64) + graph_scores
 
 
 @functools.lru_cache(maxsize=4)

@@ -75,7 +75,7 @@ def _totals(graphs: GraphBatch, arcs: Arcs, emissions: Emissions) -> torch.Tenso
         alpha = torch.where(frame < lengths, reached, alpha)
     graph_of_state = torch.as_tensor(graphs.graph_of_state, dtype=torch.int64, device=log_probs.device)
     totals = segment_logsumexp(alpha + arcs.final_score, graph_of_state, graphs.num_graphs)
-    return totals.to(emissions.scores.dtype) + emissions.anchor
+    return totals + emissions.anchor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -97,7 +97,8 @@ def ctc_loss(
     rule = check_topology(topology, emissions.num_labels)
     graphs = training_graphs(rule, tokens_inside(sequences, blank), epsilon_free=engine.needs_epsilon_free)
     utterances = torch.arange(emissions.num_utterances)
-    losses = 0.0 - engine.total_scores(reading_columns(graphs, blank), emissions, utterances)
+    totals = engine.total_scores(reading_columns(graphs, blank), emissions, utterances)
+    losses = (0.0 - totals).to(emissions.scores.dtype)
     impossible = torch.as_tensor(emissions.dropped, device=losses.device)
     losses = losses.masked_fill(impossible, torch.inf)
     if zero_infinity:

@@ -131,7 +131,8 @@ def mmi_loss(
         emissions.require("the numerators' occupancies", _boosting_work(numerator, emissions))
         emissions = _reading(emissions, emissions.log_probs - boost * _occupancies(engine, graphs, emissions))
     total = engine.shared_total_scores(shared, emissions, scores, memory)
-    losses = den_scale * total - (acoustic + of_model)
+    # In float64 until they are subtracted: totals are thousands of nats.
+    losses = (den_scale * total - (acoustic + of_model)).to(emissions.scores.dtype)
     impossible = (acoustic == -torch.inf) | (of_model == -torch.inf)
     impossible |= torch.as_tensor(emissions.dropped, device=losses.device)
     losses = losses.masked_fill(impossible.detach(), 0.0 if zero_infinity else torch.inf)

@@ -54,7 +54,7 @@ class K2Backend(AbstractBackend):
         log_probs = emissions.log_probs
         lengths = emissions.input_lengths
         framed = np.flatnonzero(lengths[utterances.numpy()] > 0)
-        totals = self._without_frames(graphs).to(log_probs.device, log_probs.dtype) + emissions.anchor
+        totals = self._without_frames(graphs).to(log_probs.device, torch.float64) + emissions.anchor
         if len(framed) == 0:
             return totals
         # k2 wants no graph without arcs or final states.
@@ -82,7 +82,7 @@ class K2Backend(AbstractBackend):
             max_arcs=self.max_arcs,
             a_to_b_map=to_dense.to(log_probs.device),
         )
-        scores = lattice.get_tot_scores(use_double_scores=True, log_semiring=True).to(log_probs.dtype)
+        scores = lattice.get_tot_scores(use_double_scores=True, log_semiring=True)
         return totals.index_copy(0, torch.from_numpy(possible).to(totals.device), scores)
 
     def total_work(self, graphs: GraphBatch, emissions: Emissions, utterances: torch.Tensor) -> Work:

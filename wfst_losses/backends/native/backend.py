@@ -188,7 +188,7 @@ class _Sums(torch.autograd.Function):
         ctx.kept = (layout, given, occupancies, utterances, totals, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores)
-        return torch.from_numpy(totals).to(scores.device, scores.dtype)
+        return torch.tensor(totals, device=scores.device)
 
     @staticmethod
     @differentiated_once

@@ -22,7 +22,7 @@ from wfst_losses.runs import note
 
 
 def total_scores(graph: GraphBatch, emissions: Emissions, scores: GraphScores | None, memory: str) -> torch.Tensor:
-    """``(B,)`` in the dtype of the emissions."""
+    """``(B,)`` float64."""
     emissions.require(f"the sums over {graph.num_arcs:,} shared arcs", work(graph, emissions, scores, memory))
     if scores is None:
         scores = GraphScores(torch.from_numpy(np.array(graph.score)), torch.from_numpy(np.array(graph.final_score)))
@@ -66,7 +66,7 @@ class _SharedSums(torch.autograd.Function):
         ctx.kept = (given, results, emissions.is_logits)
         # Saved though the inputs share its memory: autograd then finds out if it is changed before the backward pass.
         ctx.save_for_backward(scores, arc_scores, final_scores)
-        return torch.from_numpy(results.totals).to(scores.device, scores.dtype)
+        return torch.tensor(results.totals, device=scores.device)
 
     @staticmethod
     @differentiated_once

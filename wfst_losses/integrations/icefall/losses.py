@@ -211,6 +211,7 @@ def _totals(
 
 
 def _with_dropped(losses: torch.Tensor, emissions: Emissions) -> torch.Tensor:
+    losses = losses.to(emissions.scores.dtype)
     return losses.masked_fill(torch.as_tensor(emissions.dropped, device=losses.device), torch.inf)
 
 

@@ -72,7 +72,7 @@ class _Sums(torch.autograd.Function):
         found = _find(layout, readers, scores.detach(), log_sums, needs_occupancies=scores.requires_grad)
         ctx.kept = (layout, readers, found, log_sums, order, emissions.is_logits)
         ctx.save_for_backward(scores)
-        return found.totals.to(scores.dtype)
+        return found.totals.clone()
 
     @staticmethod
     @differentiated_once
