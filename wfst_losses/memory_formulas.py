@@ -220,12 +220,14 @@ def path_score_work(
 ) -> Work:
     """The scores of single paths by torch: read from a copy of the scores, with a step of autograd per operation."""
     steps = num_paths * num_frames
+    # They are summed in float64.
+    summed = item_bytes + 8 * (item_bytes < 8)
     return Work(
-        room=steps * (1 + 2 * item_bytes) + output_bytes * is_logits,
+        room=steps * (1 + item_bytes + summed) + output_bytes * is_logits,
         held=output_bytes,
         kept=steps * 9 * needs_gradient,
         gradient=output_bytes * needs_gradient,
-        gradient_room=(output_bytes + 2 * item_bytes * steps) * needs_gradient,
+        gradient_room=(output_bytes + (item_bytes + summed) * steps) * needs_gradient,
     )
 
 
