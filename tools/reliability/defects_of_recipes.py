@@ -40,6 +40,9 @@ ENTRIES = (
     Defect("a negative mark", to(((1, (1, 2), -1),)), refused("[0][2] is -1")),
     Defect("two columns", to(((1, (1, 2)),)), refused("[0] is (1, (1, 2))")),
     Defect("a fraction", to(((1, (1.5, 2), 0),)), refused("[0][1][0] is 1.5")),
+    Defect("a beginning of another", to(((1, (1, 2), 0), (1, (1,), 0))), refused("[0] is (1, (1, 2)")),
+    Defect("a pronunciation twice", to(((1, (1, 2), 0), (1, (1, 2), 0))), refused("[1] is (1, (1, 2)")),
+    Defect("a mark beyond 31 bits", to(((1, (1, 2), 2**31),)), refused("[0][2] is 2147483648")),
 )
 
 NAME = (
@@ -58,6 +61,7 @@ LEXICON_FILE = (
     Defect("a folder", to("a folder"), refused("directory", under=_FILE)),
     Defect("an unknown token", swap("ab a b", "ab a z"), refused("'z'", under=_FILE)),
     Defect("no pronunciation", swap("a a", "a"), refused("'a'", "line 2", under=_FILE)),
+    Defect("a symbol of 5,000 digits", swap("ab a b", "ab a b #" + "9" * 5000), refused("line 1", under=_FILE)),
     Defect("blank inside", swap("ab a b", "ab <blk> b"), refused("'<blk>'", "blank", under=_FILE)),
     Defect("binary", to(bytes(range(128, 256))), refused("byte", "line 1", "UTF-8", under=_FILE)),
 )
