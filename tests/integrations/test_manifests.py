@@ -205,7 +205,9 @@ def test_the_command(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "cuts.jsonl.gz"], "is the manifest itself"),
+        (["--output", "cuts.jsonl.gz"], "--output cuts.jsonl.gz is the file of MANIFEST too, expected another file"),
+        (["--findings", "./tokens.txt"], "--findings tokens.txt is the file of --tokens too"),
+        (["--output", "good", "--findings", "../" + "{here}/good"], "good is the file of --output good too"),
         (["--output", "no/good.jsonl"], "there is no folder no"),
         (["--lexicon", "tokens.txt", "--bpe-model", "tokens.txt"], "either --lexicon or --bpe-model"),
         (["--frame-shift", "0"], "expected seconds above 0"),
@@ -217,7 +219,7 @@ def test_bad_calls_of_the_command(call: Any, arguments: list[str], message: str)
     if "sentencepiece" in message:
         pytest.importorskip("sentencepiece")
     before = sorted(Path().iterdir())
-    status, said = call(*arguments)
+    status, said = call(*(argument.format(here=Path.cwd().name) for argument in arguments))
     assert (status, message in said) == (2, True), said
     assert sorted(Path().iterdir()) == before
 
