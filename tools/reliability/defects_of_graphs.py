@@ -21,6 +21,11 @@ def element(index: int, value: Any) -> Change:
     return change
 
 
+def _unsigned(index: int, value: int) -> Change:
+    """Labels without a sign, epsilon among them 0."""
+    return lambda good: np.maximum(element(index, value)(np.asarray(good)), 0).astype(np.uint32)
+
+
 def swap(old: str, new: str) -> Change:
     """Text of a file replaced once; that there is something to replace is checked."""
 
@@ -74,6 +79,7 @@ STATES = (
     Defect("negative", element(1, -1), refused("[1] is -1")),
     Defect("beyond the states", element(1, 99), refused("[1] is 99")),
     Defect("beyond 32 bits", element(1, 2**40), refused(f"[1] is {2**40}")),
+    Defect("beyond 32 bits, unsigned", _unsigned(1, 2**32 - 1), refused(f"[1] is {2**32 - 1}")),
     Defect("fractions", element(1, 0.5), refused("float64")),
     Defect("truth values", lambda x: np.array(x) > 0, refused("bool")),
 )
@@ -82,6 +88,7 @@ LABEL_COLUMN = (
     *_COLUMN,
     Defect("below epsilon", element(1, -2), refused("[1] is -2")),
     Defect("beyond 32 bits", element(1, 2**40), refused(f"[1] is {2**40}")),
+    Defect("beyond 32 bits, unsigned", _unsigned(1, 2**32 - 1), refused(f"[1] is {2**32 - 1}")),
     Defect("fractions", element(1, 0.5), refused("float64")),
     Defect("truth values", lambda x: np.array(x) > 0, refused("bool")),
 )
