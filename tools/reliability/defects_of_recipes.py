@@ -84,6 +84,21 @@ MANIFEST = (
     Defect("a duration of text", swap('"duration": 1.0, "channel"', '"duration": "x", "channel"'), refused("line 1")),
     Defect("NaN", swap('"duration": 1.0, "text"', '"duration": NaN, "text"'), refused("line 1", under=_FILE)),
     Defect("infinity", swap('"duration": 1.0, "channel"', '"duration": Infinity, "channel"'), refused("line 1")),
+    *(
+        Defect(
+            f"a duration of {value}",
+            swap('"duration": 1.0, "channel"', f'"duration": {value}, "channel"'),
+            refused("line 1"),
+        )
+        for value in ("NaN", '"1"', "true", "-1", "1e30")
+    ),
+    Defect(
+        "a negative start",
+        swap('"start": 0.0, "duration": 1.0, "text"', '"start": -5, "duration": 1.0, "text"'),
+        refused("line 1"),
+    ),
+    Defect("an id that is a list", swap('"id": "c0"', '"id": ["c0"]'), refused("line 1")),
+    Defect("nested too deep", to(b"[" * 100_000), refused("line 1")),
     Defect("a text that is none", swap('"text": "ab b"', '"text": 7'), refused("line 1", under=_FILE)),
     Defect("cut in the middle", cut(0.5), refused("line 2", under=_FILE)),
     Defect("binary", to(bytes(range(128, 256))), refused("line 1", under=_FILE)),
