@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,26 @@ LENGTHS_OF_CONCATENATED = (
     Defect("fractions", put(1, 1.5), refused("1.5")),
 )
 
+
+def _second_cut(**changes: Any) -> Any:
+    return lambda cuts: [cuts[0], SimpleNamespace(**{**vars(cuts[1]), **changes})]
+
+
+def _aligned(alignment: Any) -> Any:
+    supervision = SimpleNamespace(start=0.0, alignment=alignment, custom=None, text="go")
+    return _second_cut(supervisions=[supervision])
+
+
 CUTS = (
+    *(
+        Defect(f"a duration of {value}", _second_cut(duration=value), refused("cut b: duration", under=("cut b",)))
+        for value in (float("nan"), None, -1.0, "1")
+    ),
+    Defect("an alignment that is a list", _aligned([1]), refused("[1]", under=("cut b",))),
+    *(
+        Defect(f"a word from {time}", _aligned({"word": [("go", time, 0.1)]}), refused("start is", under=("cut b",)))
+        for time in (float("nan"), float("inf"), 1e300, "0.1", None)
+    ),
     Defect("None", to(None), refused("None")),
     Defect("a number", to(7), refused("7")),
     Defect("dictionaries", to([{"id": "a"}]), refused("[0]")),
@@ -210,6 +230,7 @@ KEYWORD_NAMES = (
     Defect("text", to("go"), refused("'go'")),
     Defect("numbers", to([1, 2]), refused("1")),
     Defect("an empty one", to(["go", ""]), refused("''")),
+    Defect("one twice", to(["go", "go"]), refused("'go' twice")),
     Defect("a negative column", to({"go": -1}), refused("-1")),
     Defect("a column that is a fraction", to({"go": 0.5}), refused("0.5")),
 )
