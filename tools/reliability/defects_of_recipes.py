@@ -296,6 +296,11 @@ TERMS = (
     Defect("one too many", lambda x: x | {"other": torch.ones(3)}, refused("'other'")),
     Defect("a number", lambda x: x | {"mwer": 1.0}, refused("'mwer'")),
     Defect("another shape", lambda x: x | {"mwer": torch.ones(4)}, refused("(4,)")),
+    Defect("sparse", lambda x: x | {"mwer": torch.ones(3).to_sparse()}, refused("'mwer'")),
+    Defect("without values", lambda x: x | {"mwer": torch.ones(3, device="meta")}, refused("'mwer'")),
+    Defect("integers", lambda x: x | {"mwer": torch.ones(3, dtype=torch.int64)}, refused("int64")),
+    Defect("complex numbers", lambda x: x | {"mwer": torch.ones(3) + 1j}, refused("complex64")),
+    Defect("two dimensions", lambda x: {name: torch.ones(3, 1) for name in x}, refused("(3, 1)")),
     Defect("a function that returns None", lambda x: x | {"mwer": lambda: None}, refused("'mwer'")),
 )
 
