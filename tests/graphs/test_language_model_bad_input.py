@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.graphs.random_ngrams import NAMES
 from topologies import EPSILON
@@ -187,6 +188,27 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a label too large": (
         lambda: LanguageModel.from_counts([[3]], 3, 2),
         "sequences[0][0] is 3, expected a label 0..2",
+    ),
+    "a truth value among floats": (
+        lambda: LanguageModel.from_counts([[2], [1.0, True]], 3, 2),
+        "sequences[1][0] is 1.0, expected an integer",
+    ),
+    "a truth value among integers": (
+        lambda: LanguageModel.from_counts([[True, 2]], 3, 2),
+        "sequences[0][0] is True, expected an integer",
+    ),
+    "a token that is a list": (
+        lambda: LanguageModel.from_counts([[1, [2]]], 3, 2),
+        "sequences[0][1] is [2], expected an integer",
+    ),
+    "a row without values": (
+        lambda: LanguageModel.from_counts([[1], torch.ones(2, dtype=torch.int64, device="meta")], 3, 2),
+        "sequences[1] is a tensor on the meta device, expected a dense one with values",
+    ),
+    "a row of bytes": (lambda: LanguageModel.from_counts([b"\x01"], 3, 2), "sequences[0] is b'\\x01'"),
+    "a sparse row": (
+        lambda: LanguageModel.from_counts([torch.ones(2, dtype=torch.int64).to_sparse()], 3, 2),
+        "sequences[0] is a tensor of layout torch.sparse_coo",
     ),
     "order 0": (lambda: LanguageModel.from_counts([[1]], 3, 0), "order is 0, expected >= 1"),
     "another discounting": (

@@ -119,6 +119,11 @@ SEQUENCES = (
     Defect("a fraction", put((1, 0), 1.5), refused("[1][0] is 1.5", "[1]")),
     Defect("text inside", put(1, ["a"]), refused("[1]")),
     Defect("nested too deep", put(1, [[1], [2]]), refused("[1]")),
+    Defect("a truth value", put((1, 0), True), refused("[1][0] is True")),
+    Defect("a list for a label", put((1, 0), [1]), refused("[1][0] is [1]")),
+    Defect("a sparse sequence", put(1, torch.ones(2, dtype=torch.int64).to_sparse()), refused("[1] is a tensor")),
+    Defect("one without values", put(1, torch.ones(2, device="meta")), refused("[1] is a tensor")),
+    Defect("a tensor", put(1, torch.tensor([1, 2])), Finite()),
     Defect("an empty sequence", put(1, []), Finite()),
 )
 
