@@ -242,7 +242,7 @@ def _supervisions(cut: dict[str, Any], frames: Frames) -> tuple[float, list[tupl
             # lhotse truncates a cut and leaves the supervisions whole: they may begin before it, not end there.
             start = round(_seconds(supervision, "start", low=-_MOST_SECONDS) + offset, 8)
             length = _seconds(supervision, "duration")
-            if start + length < 0:
+            if num_frames(start + length) < 0:
                 raise ValueError(f"a supervision of {length} seconds starts at {start}, expected one that is in it")
             inside = min(num_frames(length), num_frames(duration) - num_frames(start))
             found.append((supervision, max(0, math.floor((inside - frames.lost) / frames.subsampling))))
