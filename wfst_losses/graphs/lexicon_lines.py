@@ -82,7 +82,7 @@ class LexiconLines:
 
 
 def _confused(entries: Sequence[Entry]) -> tuple[int, int, str] | None:
-    """The row of a pronunciation that is, or begins with, that of another row: no engine could determinise them."""
+    """The row of a pronunciation that is, or begins with, that of another row: to determinise them may never end."""
     row_of: dict[Spelling, int] = {}
     for row, (_, spelling, mark) in enumerate(entries):
         # Symbols are negative here: no token has such a number.
