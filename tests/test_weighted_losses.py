@@ -88,6 +88,15 @@ def test_bad_calls() -> None:
         losses({"ctc": torch.zeros(2)}, step=10)
     with pytest.raises(ValueError, match=r"terms\['mwer'\] has shape \(\), expected \(2,\)"):
         losses({"ctc": torch.zeros(2), "mwer": torch.tensor(1.0)}, step=10)
+    for term, problem in [
+        (torch.ones(2).to_sparse(), "is a tensor of layout torch.sparse_coo"),
+        (torch.ones(2, device="meta"), "is a tensor on the meta device"),
+        (torch.ones(2, dtype=torch.int64), "has dtype torch.int64, expected a floating dtype"),
+        (torch.ones(2, dtype=torch.complex64), "has dtype torch.complex64"),
+        (torch.ones(2, 1), r"has shape \(2, 1\), expected \(B,\) values or a scalar"),
+    ]:
+        with pytest.raises(ValueError, match=rf"terms\['ctc'\] {problem}"):
+            losses({"ctc": term}, step=0)
     with pytest.raises(ValueError, match="every weight is 0 at step 3"):
         WeightedLosses(mwer=Switch(10))({}, step=3)
     with pytest.raises(ValueError, match="ctc is -1"):

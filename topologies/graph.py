@@ -137,7 +137,7 @@ def _freeze(graph: Graph, name: str, dtype: type[np.generic]) -> None:
     if np.issubdtype(dtype, np.integer):
         if column.dtype.kind not in "iu" and column.size:
             raise ValueError(f"Graph: column {name} has dtype {column.dtype}, expected an integer dtype")
-        if column.dtype.itemsize > np.dtype(dtype).itemsize:
+        if not np.can_cast(column.dtype, dtype):
             _check_range(name, column, int(np.iinfo(np.int32).min), int(np.iinfo(np.int32).max) + 1)
     elif column.dtype.kind not in "iuf":
         raise ValueError(f"Graph: column {name} has dtype {column.dtype}, expected a floating dtype")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from wfst_losses.validation import check_count, check_instance, check_number
+from wfst_losses.validation import check_count, check_dense, check_instance, check_number
 
 Term = torch.Tensor | Callable[[], torch.Tensor]
 
@@ -129,7 +129,7 @@ class WeightedLosses:
         """The weighted sum, in the terms' shape; `last_terms` has each term that entered it, detached, unweighted.
 
         Raises:
-            ValueError: for a term too many or too few, or of another shape, naming it.
+            ValueError: for a term too many or too few, of another shape, or not of floating numbers, naming it.
         """
         check_instance("terms", terms, Mapping, "a mapping from names to terms")
         unknown = [name for name in terms if name not in self.schedules]
@@ -144,7 +144,7 @@ class WeightedLosses:
                 continue
             term = terms[name]
             value = term() if callable(term) else term
-            check_instance(f"terms[{name!r}]", value, torch.Tensor, "a tensor, or a function that returns one")
+            _check_term(f"terms[{name!r}]", value)
             if total is not None and value.shape != total.shape:
                 raise ValueError(
                     f"terms[{name!r}] has shape {tuple(value.shape)}, expected {tuple(total.shape)} as the terms before"
@@ -154,3 +154,12 @@ class WeightedLosses:
         if total is None:
             raise ValueError(f"every weight is 0 at step {step}, expected one above 0")
         return total
+
+
+def _check_term(name: str, value: torch.Tensor) -> None:
+    check_instance(name, value, torch.Tensor, "a tensor, or a function that returns one")
+    check_dense(name, value)
+    if not value.is_floating_point():
+        raise ValueError(f"{name} has dtype {value.dtype}, expected a floating dtype")
+    if value.dim() > 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, expected (B,) values or a scalar")

@@ -114,6 +114,38 @@ def test_options_that_do_not_fit(folder: Path, options: list[str], message: str)
     assert not list(folder.glob("*TLG*"))
 
 
+COMPILE = ["compile", "--topology", "correct", "--tokens", "tokens.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*COMPILE, "--output", "tokens.txt"], "--output tokens.txt is the file of --tokens too"),
+        ([*COMPILE, "--output", "same.txt"], "--output same.txt is the file of --tokens too"),
+        (
+            [*COMPILE, "--lexicon", "TLG.words.txt", "--output", "TLG.pt"],
+            "TLG.words.txt, which is written beside --output, is the file of --lexicon too",
+        ),
+        (
+            ["draw", "--topology", "correct", "--tokens", "same.svg", "--output", "same.svg"],
+            "--output same.svg is the file of --tokens too",
+        ),
+        (
+            ["compare", "--tokens", "tokens.txt", "--lm", "G.arpa", "--report", "G.arpa"],
+            "--report G.arpa is the file of --lm too",
+        ),
+    ],
+)
+def test_no_file_that_is_read_is_written_over(folder: Path, arguments: list[str], message: str) -> None:
+    Path("lexicon.txt").rename("TLG.words.txt")
+    Path("same.txt").symlink_to("tokens.txt")
+    Path("same.svg").hardlink_to("tokens.txt")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    status, said = run(arguments)
+    assert (status, message in said, said.count("\n")) == (2, True, 0), said
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
 CHANGES: list[tuple[str, str, str, str]] = [
     ("G.arpa", "-0.6\tA", "x\tA", "G.arpa, line 8: log-probability is 'x'"),
     ("G.arpa", "ngram 2=2", "ngram 2=3", "G.arpa, line 16: 2 2-grams end here"),

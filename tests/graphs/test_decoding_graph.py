@@ -107,7 +107,7 @@ def test_paths_by_enumeration(seed: int, silence: int | None, engine: str) -> No
 @pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_words_known_late_are_written_late(engine: str) -> None:
     # The word that is spelled as silence has no symbol: only what follows tells the two apart.
-    entries = ((1, (3,), 0), (2, (1,), 0), (3, (1, 2), 1))
+    entries = ((1, (3,), 0), (2, (1,), 1), (3, (1, 2), 0))
     lexicon = Lexicon(("<blk>", "a", "b", "c"), ("<eps>", "A", "B", "C"), entries, SILENCE, 0.3)
     model = LanguageModel.from_counts([[1, 2], [3, 1]], 4, 2)
     for name in NAMES:

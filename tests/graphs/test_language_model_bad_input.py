@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.graphs.random_ngrams import NAMES
 from topologies import EPSILON
@@ -57,6 +58,22 @@ BAD_ARPA = {
     ),
     "NaN": (lambda text: text.replace("-0.25", "nan"), "line 8: back-off is 'nan', expected a finite number"),
     "minus infinity": (lambda text: text.replace("-0.6 b", "-inf b"), "line 9: log-probability is '-inf', expected"),
+    "an underscore": (lambda text: text.replace("-0.6 b", "-1_0 b"), "line 9: log-probability is '-1_0', expected"),
+    "other digits": (
+        lambda text: text.replace("-0.6 b", "-\u0660.\u0666 b"),
+        "line 9: log-probability is '-\u0660.\u0666', expected",
+    ),
+    "beyond what natural logs hold": (
+        lambda text: text.replace("-0.6 b", "-1e308 b"),
+        "line 9: log-probability is '-1e308', expected a finite number",
+    ),
+    "a huge back-off": (lambda text: text.replace("-0.25", "1e308"), "line 8: back-off is '1e308', expected"),
+    "a number of 5,000 digits": (
+        lambda text: text.replace("-0.6 b", "-" + "9" * 5000 + " b"),
+        "line 9: log-probability is '-999",
+    ),
+    "a count of 5,000 digits": (lambda text: text.replace("1=4", "1=" + "9" * 5000), "line 2: is 'ngram 1=999"),
+    "a count in other digits": (lambda text: text.replace("1=4", "1=\u0664"), "line 2: is 'ngram 1=\u0664', expected"),
     "a probability above 1": (
         lambda text: text.replace("-0.6 b", "0.6 b"),
         "line 9: log-probability is 0.6, expected at most 0",
@@ -91,6 +108,7 @@ def test_the_good_file(tmp_path: Path) -> None:
     model = read(GOOD, tmp_path)
     assert model.score([1]) / np.log(10) == pytest.approx(-0.5)
     assert read(GOOD.replace("\n", "\r\n").replace(" ", "\t\t"), tmp_path).score([1]) == model.score([1])
+    assert read("\ufeff" + GOOD, tmp_path).score([1]) == model.score([1])
     assert read("a header\n\n" + GOOD + "\nwhat follows", tmp_path).score([1]) == model.score([1])
 
 
@@ -170,6 +188,27 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a label too large": (
         lambda: LanguageModel.from_counts([[3]], 3, 2),
         "sequences[0][0] is 3, expected a label 0..2",
+    ),
+    "a truth value among floats": (
+        lambda: LanguageModel.from_counts([[2], [1.0, True]], 3, 2),
+        "sequences[1][0] is 1.0, expected an integer",
+    ),
+    "a truth value among integers": (
+        lambda: LanguageModel.from_counts([[True, 2]], 3, 2),
+        "sequences[0][0] is True, expected an integer",
+    ),
+    "a token that is a list": (
+        lambda: LanguageModel.from_counts([[1, [2]]], 3, 2),
+        "sequences[0][1] is [2], expected an integer",
+    ),
+    "a row without values": (
+        lambda: LanguageModel.from_counts([[1], torch.ones(2, dtype=torch.int64, device="meta")], 3, 2),
+        "sequences[1] is a tensor on the meta device, expected a dense one with values",
+    ),
+    "a row of bytes": (lambda: LanguageModel.from_counts([b"\x01"], 3, 2), "sequences[0] is b'\\x01'"),
+    "a sparse row": (
+        lambda: LanguageModel.from_counts([torch.ones(2, dtype=torch.int64).to_sparse()], 3, 2),
+        "sequences[0] is a tensor of layout torch.sparse_coo",
     ),
     "order 0": (lambda: LanguageModel.from_counts([[1]], 3, 0), "order is 0, expected >= 1"),
     "another discounting": (

@@ -84,6 +84,8 @@ def test_back_off_loops_between_words(tmp_path: Path) -> None:
         ("A a\nB b\nA  a\n", "line 3: 'A  a' is on line 1 already"),
         ("<eps> a\n", "line 1: word '<eps>' is not among the words"),
         ("A a #0\n", "line 1: ends in '#0'"),
+        ("A a #" + "9" * 5000 + "\n", "line 1: ends in '#999"),
+        ("A a #2147483640\n", "line 1: ends in '#2147483640', expected '#1' to '#2147483639'"),
         ("A a b #1\nB a b\nC a b\n", "line 3: the pronunciation of 'C' is that of 'B' on line 2"),
         ("A a b #1\nB a b #1\n", "line 2: the pronunciation of 'B' is that of 'A' on line 1"),
         ("A a b c\nB a b\nC c #1\n", "line 1: the pronunciation of 'A' begins with that of 'B' on line 2"),
@@ -94,6 +96,32 @@ def test_errors_name_the_line(tmp_path: Path, content: str, message: str) -> Non
         read(tmp_path, content)
     assert f"lexicon.txt{', ' * message.startswith('line')}" in str(caught.value)
     assert message in str(caught.value)
+
+
+WORDS = ["<eps>", "A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words", "entries", "message"),
+    [
+        (
+            TOKENS,
+            WORDS,
+            [[1, [1], 0], [2, [1, 1], 0]],
+            r"entries\[1\] is \[2, \[1, 1\], 0\], .* begins with .*entries\[0\]",
+        ),
+        (TOKENS, WORDS, [(1, (1,), 0), (2, (1,), 0)], r"entries\[1\] is \(2, \(1,\), 0\), .* is that of entries\[0\]"),
+        (TOKENS, WORDS, [(1, (1,), 2**31 - 8)], r"entries\[0\]\[2\] is 2147483640, expected 0\.\.2147483639"),
+        (["<blk>", "a", "a"], WORDS, [(1, (1,), 0)], "tokens holds 'a' twice"),
+        (TOKENS, ["<eps>", "A", "A"], [(1, (1,), 0)], "words holds 'A' twice"),
+        (TOKENS, ["A", "B"], [(1, (1,), 0)], "words begins with .*'A'.*, expected '<eps>' as word 0"),
+    ],
+)
+def test_entries_are_held_to_what_files_are(
+    tokens: list[str], words: list[str], entries: list[tuple[int, oracles.Tokens, int]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Lexicon(tokens, words, entries)
 
 
 def test_a_file_with_symbols_of_its_own_is_taken_at_its_word(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,8 +153,53 @@ def test_bad_calls() -> None:
         found(make_cut(), ["go"], subsampling_factor=0)
     with pytest.raises(ValueError, match="relative_to is 'start', expected one of 'recording', 'cut', 'supervision'"):
         found(make_cut(), ["go"], relative_to="start")
-    with pytest.raises(ValueError, match=r"cut c has \['go'\], expected \(symbol, start, duration\)"):
+    with pytest.raises(
+        ValueError, match=r"cut c: custom field 'heard', \[0\] is \['go'\], expected \(symbol, start, duration\)"
+    ):
         found(make_cut(custom={"heard": [["go"]]}), ["go"], custom_field="heard")
+    with pytest.raises(ValueError, match="keywords has 'go ' twice, expected every keyword once"):
+        found(make_cut(), ["go", "go "])
+    with pytest.raises(ValueError, match="window_seconds in frames is 1000000000000000, expected a size of at most"):
+        found(make_cut(), ["no"], frame_shift_seconds=1e-12, window_seconds=1e3)
+
+
+def _plain_cut(times: tuple[Any, Any] = (1.0, 0.5), *, alignment: Any = None, **changes: Any) -> SimpleNamespace:
+    word = SimpleNamespace(symbol="go", start=times[0], duration=times[1])
+    alignment = {"word": [word]} if alignment is None else alignment
+    supervision = SimpleNamespace(start=0.0, alignment=alignment, custom=None, text="go")
+    given = {"id": "a", "start": 0.0, "duration": 2.0, "frame_shift": 0.01, "supervisions": [supervision]}
+    return SimpleNamespace(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (_plain_cut((math.nan, 0.5)), "cut a: alignment 'word', [0]: start is nan, expected seconds"),
+        (_plain_cut((-math.inf, 0.5)), "cut a: alignment 'word', [0]: start is -inf"),
+        (_plain_cut((1e300, 0.5)), "cut a: alignment 'word', [0]: start is 1e+300"),
+        (_plain_cut(("1", "2")), "cut a: alignment 'word', [0]: start is '1'"),
+        (_plain_cut((1.0, -0.5)), "cut a: alignment 'word', [0]: duration is -0.5, expected seconds, 0 to"),
+        (_plain_cut((1.0, None)), "cut a: alignment 'word', [0]: duration is None"),
+        (_plain_cut(alignment={"word": 3}), "cut a: alignment 'word' is 3, expected a list"),
+        (
+            _plain_cut(alignment={"word": [{"symbol": "go", "start": 1.0, "end": 0.5}]}),
+            "cut a: alignment 'word', [0]: end is 0.5, expected seconds, 1 to",
+        ),
+        (_plain_cut(alignment={"word": [(3, 1.0, 0.5)]}), "cut a: alignment 'word', [0]: symbol is 3"),
+        (_plain_cut(alignment=[1]), "cut a: alignment of a supervision is [1], expected a mapping"),
+        (_plain_cut(supervisions=None), "cut a: supervisions is None, expected a list"),
+        (_plain_cut(duration=math.nan), "cut a: duration is nan"),
+        (_plain_cut(duration=None), "cut a: duration is None"),
+        (_plain_cut(duration=-1), "cut a: duration is -1"),
+        (_plain_cut(start=None), "cut a: start is None"),
+        (_plain_cut(frame_shift="x"), "cut a: frame_shift is 'x'"),
+        (_plain_cut((1e9, 0.0), duration=1e10), "cut a: a keyword's end in frames is 100000000000"),
+        (_plain_cut(tracks=[SimpleNamespace(offset=math.nan)]), "cut a: offset of tracks[0] is nan"),
+    ],
+)
+def test_times_that_are_none_name_the_cut_and_the_field(cut: SimpleNamespace, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        keyword_windows([cut], ["go"])
 
 
 def test_no_cuts() -> None:

@@ -144,6 +144,25 @@ def test_frames_are_counted_as_lhotse_does(tmp_path: Path) -> None:
         (b"[1, 2]\n", "line 1: is b'\\[1, 2\\]"),
         (b'{"id": "r", "num_samples": 3}\n', "expected a cut with id and duration or tracks"),
         (b'{"id": "c", "duration": 1.0, "supervisions": [{"id": "s"}]}', "line 1: cut 'c' cannot be read \\(KeyError"),
+        (b'{"id": "c", "duration": 1.0}\n' + b"[" * 100_000, "line 2: is nested too deep"),
+        (b'{"id": ["a"], "duration": 1.0}', "line 1: id is \\['a'\\], expected text"),
+        (b'{"id": "c", "start": -5, "duration": 1}', "line 1: cut 'c' .* start is -5, expected seconds, 0 to 1e\\+08"),
+        (b'{"id": "c", "tracks": [{"offset": NaN, "cut": {"duration": 1}}]}', "line 1: cut 'c' .* offset is nan"),
+        (
+            b'{"id": "c", "duration": 1, "supervisions": [{"start": -5, "duration": 1}]}',
+            "line 1: cut 'c' .* a supervision of 1.0 seconds starts at -5.0, expected one that is in it",
+        ),
+        *(
+            (b'{"id": "c", "duration": %b}' % value, f"line 1: cut 'c' .* duration is {shown}, expected seconds")
+            for value, shown in [
+                (b"NaN", "nan"),
+                (b'"1"', "'1'"),
+                (b"true", "True"),
+                (b"-1", "-1"),
+                (b"1e30", "1e\\+30"),
+                (b"9" * 400, "9{80}"),
+            ]
+        ),
         (gzip.compress(b'{"id": "c", "duration": 1.0}\n' * 99)[:-9], "is truncated or damaged"),
     ],
 )
@@ -205,7 +224,9 @@ def test_the_command(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "cuts.jsonl.gz"], "is the manifest itself"),
+        (["--output", "cuts.jsonl.gz"], "--output cuts.jsonl.gz is the file of MANIFEST too, expected another file"),
+        (["--findings", "./tokens.txt"], "--findings tokens.txt is the file of --tokens too"),
+        (["--output", "good", "--findings", "../" + "{here}/good"], "good is the file of --output good too"),
         (["--output", "no/good.jsonl"], "there is no folder no"),
         (["--lexicon", "tokens.txt", "--bpe-model", "tokens.txt"], "either --lexicon or --bpe-model"),
         (["--frame-shift", "0"], "expected seconds above 0"),
@@ -217,7 +238,7 @@ def test_bad_calls_of_the_command(call: Any, arguments: list[str], message: str)
     if "sentencepiece" in message:
         pytest.importorskip("sentencepiece")
     before = sorted(Path().iterdir())
-    status, said = call(*arguments)
+    status, said = call(*(argument.format(here=Path.cwd().name) for argument in arguments))
     assert (status, message in said) == (2, True), said
     assert sorted(Path().iterdir()) == before
 

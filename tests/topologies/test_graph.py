@@ -49,6 +49,8 @@ def test_shared_columns_are_counted_once() -> None:
         ("source", [0, 2], r"source\[1\] is 2, expected 0..1"),
         ("destination", [-1, 0], r"destination\[0\] is -1, expected 0..1"),
         ("input_label", [0, -2], r"input_label\[1\] is -2, expected -1.."),
+        ("input_label", np.uint32([0, 2**32 - 1]), r"input_label\[1\] is 4294967295, expected -2147483648..2147483647"),
+        ("destination", np.uint32([2**31, 0]), r"destination\[0\] is 2147483648"),
         ("output_label", [0.5, 1.0], r"column output_label has dtype float64, expected an integer dtype"),
         ("score", [0.0, np.nan], r"score\[1\] is nan, expected a number or -inf"),
         ("final_score", [np.inf, 0.0], r"final_score\[0\] is inf"),

@@ -21,6 +21,11 @@ def element(index: int, value: Any) -> Change:
     return change
 
 
+def _unsigned(index: int, value: int) -> Change:
+    """Labels without a sign, epsilon among them 0."""
+    return lambda good: np.maximum(element(index, value)(np.asarray(good)), 0).astype(np.uint32)
+
+
 def swap(old: str, new: str) -> Change:
     """Text of a file replaced once; that there is something to replace is checked."""
 
@@ -74,6 +79,7 @@ STATES = (
     Defect("negative", element(1, -1), refused("[1] is -1")),
     Defect("beyond the states", element(1, 99), refused("[1] is 99")),
     Defect("beyond 32 bits", element(1, 2**40), refused(f"[1] is {2**40}")),
+    Defect("beyond 32 bits, unsigned", _unsigned(1, 2**32 - 1), refused(f"[1] is {2**32 - 1}")),
     Defect("fractions", element(1, 0.5), refused("float64")),
     Defect("truth values", lambda x: np.array(x) > 0, refused("bool")),
 )
@@ -82,6 +88,7 @@ LABEL_COLUMN = (
     *_COLUMN,
     Defect("below epsilon", element(1, -2), refused("[1] is -2")),
     Defect("beyond 32 bits", element(1, 2**40), refused(f"[1] is {2**40}")),
+    Defect("beyond 32 bits, unsigned", _unsigned(1, 2**32 - 1), refused(f"[1] is {2**32 - 1}")),
     Defect("fractions", element(1, 0.5), refused("float64")),
     Defect("truth values", lambda x: np.array(x) > 0, refused("bool")),
 )
@@ -112,6 +119,11 @@ SEQUENCES = (
     Defect("a fraction", put((1, 0), 1.5), refused("[1][0] is 1.5", "[1]")),
     Defect("text inside", put(1, ["a"]), refused("[1]")),
     Defect("nested too deep", put(1, [[1], [2]]), refused("[1]")),
+    Defect("a truth value", put((1, 0), True), refused("[1][0] is True")),
+    Defect("a list for a label", put((1, 0), [1]), refused("[1][0] is [1]")),
+    Defect("a sparse sequence", put(1, torch.ones(2, dtype=torch.int64).to_sparse()), refused("[1] is a tensor")),
+    Defect("one without values", put(1, torch.ones(2, device="meta")), refused("[1] is a tensor")),
+    Defect("a tensor", put(1, torch.tensor([1, 2])), Finite()),
     Defect("an empty sequence", put(1, []), Finite()),
 )
 
@@ -139,6 +151,10 @@ ARPA = (
     Defect("no file", to("no file"), refused("No such", "does not exist", under=_FILE)),
     Defect("a number that is none", swap("-0.5\ta", "x\ta"), refused("line 8", under=_FILE)),
     Defect("NaN", swap("-0.5\ta", "nan\ta"), refused("line 8", under=_FILE)),
+    Defect("an underscore", swap("-0.5\ta", "-0_5\ta"), refused("line 8", under=_FILE)),
+    Defect("other digits", swap("-0.5\ta", "-\u0660.\u0665\ta"), refused("line 8", under=_FILE)),
+    Defect("a log-prob of -1e308", swap("-0.5\ta", "-1e308\ta"), refused("line 8", under=_FILE)),
+    Defect("a count of 5,000 digits", swap("ngram 1=4", "ngram 1=" + "9" * 5000), refused("line 2", under=_FILE)),
     Defect("a positive log-prob", swap("-0.5\ta", "0.5\ta"), refused("line 8", under=_FILE)),
     Defect("an unknown token", swap("-0.5\ta", "-0.5\tz"), refused("'z'", under=_FILE)),
     Defect("a count that is wrong", swap("ngram 1=4", "ngram 1=5"), refused("5", under=_FILE)),

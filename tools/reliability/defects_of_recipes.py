@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ ENTRIES = (
     Defect("a negative mark", to(((1, (1, 2), -1),)), refused("[0][2] is -1")),
     Defect("two columns", to(((1, (1, 2)),)), refused("[0] is (1, (1, 2))")),
     Defect("a fraction", to(((1, (1.5, 2), 0),)), refused("[0][1][0] is 1.5")),
+    Defect("a beginning of another", to(((1, (1, 2), 0), (1, (1,), 0))), refused("[0] is (1, (1, 2)")),
+    Defect("a pronunciation twice", to(((1, (1, 2), 0), (1, (1, 2), 0))), refused("[1] is (1, (1, 2)")),
+    Defect("a mark beyond 31 bits", to(((1, (1, 2), 2**31),)), refused("[0][2] is 2147483648")),
 )
 
 NAME = (
@@ -58,6 +62,7 @@ LEXICON_FILE = (
     Defect("a folder", to("a folder"), refused("directory", under=_FILE)),
     Defect("an unknown token", swap("ab a b", "ab a z"), refused("'z'", under=_FILE)),
     Defect("no pronunciation", swap("a a", "a"), refused("'a'", "line 2", under=_FILE)),
+    Defect("a symbol of 5,000 digits", swap("ab a b", "ab a b #" + "9" * 5000), refused("line 1", under=_FILE)),
     Defect("blank inside", swap("ab a b", "ab <blk> b"), refused("'<blk>'", "blank", under=_FILE)),
     Defect("binary", to(bytes(range(128, 256))), refused("byte", "line 1", "UTF-8", under=_FILE)),
 )
@@ -80,6 +85,21 @@ MANIFEST = (
     Defect("a duration of text", swap('"duration": 1.0, "channel"', '"duration": "x", "channel"'), refused("line 1")),
     Defect("NaN", swap('"duration": 1.0, "text"', '"duration": NaN, "text"'), refused("line 1", under=_FILE)),
     Defect("infinity", swap('"duration": 1.0, "channel"', '"duration": Infinity, "channel"'), refused("line 1")),
+    *(
+        Defect(
+            f"a duration of {value}",
+            swap('"duration": 1.0, "channel"', f'"duration": {value}, "channel"'),
+            refused("line 1"),
+        )
+        for value in ("NaN", '"1"', "true", "-1", "1e30")
+    ),
+    Defect(
+        "a negative start",
+        swap('"start": 0.0, "duration": 1.0, "text"', '"start": -5, "duration": 1.0, "text"'),
+        refused("line 1"),
+    ),
+    Defect("an id that is a list", swap('"id": "c0"', '"id": ["c0"]'), refused("line 1")),
+    Defect("nested too deep", to(b"[" * 100_000), refused("line 1")),
     Defect("a text that is none", swap('"text": "ab b"', '"text": 7'), refused("line 1", under=_FILE)),
     Defect("cut in the middle", cut(0.5), refused("line 2", under=_FILE)),
     Defect("binary", to(bytes(range(128, 256))), refused("line 1", under=_FILE)),
@@ -179,7 +199,26 @@ LENGTHS_OF_CONCATENATED = (
     Defect("fractions", put(1, 1.5), refused("1.5")),
 )
 
+
+def _second_cut(**changes: Any) -> Any:
+    return lambda cuts: [cuts[0], SimpleNamespace(**{**vars(cuts[1]), **changes})]
+
+
+def _aligned(alignment: Any) -> Any:
+    supervision = SimpleNamespace(start=0.0, alignment=alignment, custom=None, text="go")
+    return _second_cut(supervisions=[supervision])
+
+
 CUTS = (
+    *(
+        Defect(f"a duration of {value}", _second_cut(duration=value), refused("cut b: duration", under=("cut b",)))
+        for value in (float("nan"), None, -1.0, "1")
+    ),
+    Defect("an alignment that is a list", _aligned([1]), refused("[1]", under=("cut b",))),
+    *(
+        Defect(f"a word from {time}", _aligned({"word": [("go", time, 0.1)]}), refused("start is", under=("cut b",)))
+        for time in (float("nan"), float("inf"), 1e300, "0.1", None)
+    ),
     Defect("None", to(None), refused("None")),
     Defect("a number", to(7), refused("7")),
     Defect("dictionaries", to([{"id": "a"}]), refused("[0]")),
@@ -191,6 +230,7 @@ KEYWORD_NAMES = (
     Defect("text", to("go"), refused("'go'")),
     Defect("numbers", to([1, 2]), refused("1")),
     Defect("an empty one", to(["go", ""]), refused("''")),
+    Defect("one twice", to(["go", "go"]), refused("'go' twice")),
     Defect("a negative column", to({"go": -1}), refused("-1")),
     Defect("a column that is a fraction", to({"go": 0.5}), refused("0.5")),
 )
@@ -256,6 +296,11 @@ TERMS = (
     Defect("one too many", lambda x: x | {"other": torch.ones(3)}, refused("'other'")),
     Defect("a number", lambda x: x | {"mwer": 1.0}, refused("'mwer'")),
     Defect("another shape", lambda x: x | {"mwer": torch.ones(4)}, refused("(4,)")),
+    Defect("sparse", lambda x: x | {"mwer": torch.ones(3).to_sparse()}, refused("'mwer'")),
+    Defect("without values", lambda x: x | {"mwer": torch.ones(3, device="meta")}, refused("'mwer'")),
+    Defect("integers", lambda x: x | {"mwer": torch.ones(3, dtype=torch.int64)}, refused("int64")),
+    Defect("complex numbers", lambda x: x | {"mwer": torch.ones(3) + 1j}, refused("complex64")),
+    Defect("two dimensions", lambda x: {name: torch.ones(3, 1) for name in x}, refused("(3, 1)")),
     Defect("a function that returns None", lambda x: x | {"mwer": lambda: None}, refused("'mwer'")),
 )
 

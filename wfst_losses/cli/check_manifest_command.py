@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wfst_losses.cli.output import FailedJob, NewPath, json_option, print_json, print_table, progress
+from wfst_losses.cli.output import (
+    FailedJob,
+    NewPath,
+    json_option,
+    print_json,
+    print_table,
+    progress,
+    refuse_overwriting,
+)
 
 if TYPE_CHECKING:
     from wfst_losses.integrations.manifests import Finding, Summary
@@ -53,7 +61,7 @@ def check_manifest_command(manifest: Path, max_listed: int, as_json: bool, **opt
     """
     from wfst_losses.integrations.manifests import Frames, check_manifest
 
-    _check_call(manifest, options)
+    _check_call(options)
     text_to_labels, num_labels = _text_to_labels(options)
     import topologies
 
@@ -88,7 +96,7 @@ def check_manifest_command(manifest: Path, max_listed: int, as_json: bool, **opt
         raise FailedJob(f"{num_found:,} of {summary.num_cuts:,} cuts give no loss, or not the one meant")
 
 
-def _check_call(manifest: Path, options: dict[str, Any]) -> None:
+def _check_call(options: dict[str, Any]) -> None:
     context = click.get_current_context()
     if options["lexicon"] is not None and options["bpe_model"] is not None:
         raise click.UsageError("check-manifest takes either --lexicon or --bpe-model", context)
@@ -96,10 +104,7 @@ def _check_call(manifest: Path, options: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--frame-shift is {options['frame_shift']}, expected seconds above 0, 0.0001 to 10", context
         )
-    for name in ("output", "findings"):
-        path = options[name]
-        if path is not None and path.exists() and path.samefile(manifest):
-            raise click.UsageError(f"--{name} {path} is the manifest itself, expected another file", context)
+    refuse_overwriting()
 
 
 def _text_to_labels(options: dict[str, Any]) -> tuple[TextToLabels, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wfst_losses.cli.memory_command import shown_bytes
-from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress
+from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress, refuse_overwriting
 from wfst_losses.cli.step_options import make_step, measure, refuse_large_composition, step_options
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def compare_command(
     context = click.get_current_context()
     if given["lexicon"] is not None and given["tokens"] is None:
         raise click.UsageError("--lexicon needs the names of the tokens, --tokens", context)
+    refuse_overwriting()
     lexicon = given.pop("lexicon")
     has_tokens_model = lexicon is None and not (given["lm"] is None and given["lm_arcs"] is None)
     losses = ("ctc", "mmi") if has_tokens_model else ("ctc",)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress
+from wfst_losses.cli.output import NewPath, json_option, max_memory_option, print_json, progress, refuse_overwriting
 
 if TYPE_CHECKING:
     from topologies import AbstractTopology, Graph
@@ -98,6 +98,8 @@ def compile_command(
     problem = _problem(sources, num_labels, topology, lossless, output)
     if problem:
         raise click.UsageError(problem, click.get_current_context())
+    writes_names = (sources.lexicon or sources.sentencepiece) and not sources.words
+    refuse_overwriting(*([_words_beside(output)] if writes_names else []))
     import topologies
 
     model, lexicon = _read(sources)
@@ -225,9 +227,13 @@ def _write_words(lexicon: Lexicon, output: Path) -> Path:
     """words.txt beside the graph: without it nobody could tell what the graph writes."""
     from wfst_losses.graphs.symbols import write_symbols
 
-    path = output.with_suffix(".words.txt")
+    path = _words_beside(output)
     write_symbols(lexicon.words, path)
     return path
+
+
+def _words_beside(output: Path) -> Path:
+    return output.with_suffix(".words.txt")
 
 
 def _refuse_large(topology: AbstractTopology, output: Path, max_memory: int) -> None:

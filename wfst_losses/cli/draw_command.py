@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wfst_losses.cli.output import FailedJob, NewPath, json_option, max_memory_option, print_json
+from wfst_losses.cli.output import FailedJob, NewPath, json_option, max_memory_option, print_json, refuse_overwriting
 
 if TYPE_CHECKING:
     from topologies import Graph
@@ -47,6 +47,7 @@ def draw_command(
     problem = _problem(file, topology, num_labels, tokens, words, output)
     if problem:
         raise click.UsageError(problem, click.get_current_context())
+    refuse_overwriting()
     from wfst_losses.cli.graph_file import read_limited
     from wfst_losses.inspection.drawing import draw
     from wfst_losses.inspection.pictures import to_svg, write_png

@@ -60,6 +60,32 @@ class NewPath(click.Path):
         return path
 
 
+def refuse_overwriting(*beside: Path) -> None:
+    """The running command writes over none of the files that it reads, nor twice over one.
+
+    Args:
+        beside: files that it writes and no option names.
+
+    Raises:
+        click.UsageError: if it would.
+    """
+    context = click.get_current_context()
+    given = [(param, context.params.get(str(param.name))) for param in context.command.params]
+    paths = [(param, value) for param, value in given if isinstance(value, Path)]
+    read = [(_option(param), path) for param, path in paths if not isinstance(param.type, NewPath)]
+    written = [(f"{_option(param)} {path}", path) for param, path in paths if isinstance(param.type, NewPath)]
+    written += [(f"{path}, which is written beside --output,", path) for path in beside]
+    for index, (what, path) in enumerate(written):
+        names = [option for option, source in read if path.exists() and path.samefile(source)]
+        names += [other for other, earlier in written[:index] if earlier.resolve() == path.resolve()]
+        if names:
+            raise click.UsageError(f"{what} is the file of {names[0]} too, expected another file", context)
+
+
+def _option(param: click.Parameter) -> str:
+    return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+
+
 max_memory_option = click.option(
     "--max-memory", type=ByteSize(), default="8GiB", show_default=True, help="Refuse work predicted to take more."
 )

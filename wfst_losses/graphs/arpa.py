@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wfst_losses.graphs.ngrams import END, START, NGram, NGrams
+from wfst_losses.validation import LARGEST
 
 _START_NAME, _END_NAME, _UNKNOWN_NAME = "<s>", "</s>", "<unk>"
 _LINES_PER_REPORT = 1 << 14
-_COUNT = re.compile(r"ngram (\d+) ?= ?(\d+)")
+# Python would also read other scripts' digits and underscores, and refuse thousands of digits without saying where.
+_COUNT = re.compile(r"ngram ([0-9]{1,9}) ?= ?([0-9]{1,18})")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def read_arpa(
@@ -138,12 +141,10 @@ class _Reader:
         return self.label[name]
 
     def _number(self, field: str, what: str) -> float:
-        try:
-            value = float(field)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise self._error(f"{what} is {field!r:.80}, expected a finite number, log base 10")
+        value = float(field) if _NUMBER.fullmatch(field) else math.inf
+        # Sums of back-offs are to be finite too.
+        if abs(value) > LARGEST:
+            raise self._error(f"{what} is {field!r:.80}, expected a finite number, log base 10, to {LARGEST:g} in size")
         return value * math.log(10)
 
     def _error(self, problem: str) -> ValueError:
@@ -152,7 +153,8 @@ class _Reader:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Editors on Windows begin files with a mark that is no text.
+        return path.read_text(encoding="utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         number = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}, line {number}: byte {error.start} is not UTF-8, expected an ARPA model") from None

@@ -249,13 +249,18 @@ def check_arc_scores(name: str, scores: object, num_arcs: int) -> None:
 def _rows(sequences: object) -> list[list[int]]:
     if not isinstance(sequences, Sequence) or isinstance(sequences, (str, bytes)):
         raise ValueError(f"sequences is {sequences!r:.80}, expected a list of lists of integers")
-    rows = []
-    for index, sequence in enumerate(sequences):
-        row = np.asarray(sequence, dtype=object)
-        if row.ndim != 1:
-            raise ValueError(f"sequences[{index}] is {sequence!r:.80}, expected a sequence of integers")
-        rows.append(row.tolist())
-    return rows
+    return [_row(f"sequences[{index}]", sequence) for index, sequence in enumerate(sequences)]
+
+
+def _row(name: str, sequence: object) -> list[int]:
+    if isinstance(sequence, (str, bytes)) or not isinstance(sequence, Sequence):
+        row: list[int] = check_row(name, sequence).tolist()
+        return row
+    # numpy would make integers of the truth values among them, and of their tensors.
+    for position, token in enumerate(sequence):
+        if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
+            raise ValueError(f"{name}[{position}] is {shown(token)}, expected an integer")
+    return list(sequence)
 
 
 def _tokens(num_labels: int, blank: int) -> list[int]:

@@ -26,7 +26,8 @@ class Lexicon:
     Attributes:
         tokens: the names of the network's labels, blank first.
         words: names by id, ``<eps>`` first: what a words.txt says.
-        entries: word id, labels, and the disambiguation symbol at the end, 0 for none; see `disambiguated`.
+        entries: word id, labels, and the disambiguation symbol at the end, 0 for none; see `disambiguated`. With it no
+            pronunciation is another's, or begins one: a ValueError, for to determinise such a lexicon may never end.
         silence: the label that may be read between words, at the start and at the end; ``None`` for none.
         silence_probability: of reading it at each of these places.
     """

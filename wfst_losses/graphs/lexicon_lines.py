@@ -9,8 +9,10 @@ from pathlib import Path
 from wfst_losses.graphs.symbols import EPSILON_NAME, columns, read_lines
 from wfst_losses.validation import MOST, check_names, shown
 
-_MARK = re.compile(r"#(\d+)")
+_MARK = re.compile(r"#([0-9]+)")
+_MOST_DIGITS = 10
 Spelling = tuple[int, ...]
+Entry = tuple[int, Spelling, int]
 
 
 class LexiconLines:
@@ -22,16 +24,14 @@ class LexiconLines:
         self.blank = tokens[0]
         self.is_open = words is None
         given = [EPSILON_NAME] if words is None else list(words)
-        if not given or given[0] != EPSILON_NAME:
-            raise ValueError(f"words begins with {given[:1]}, expected {EPSILON_NAME!r} as word 0")
-        refuse_repeated("words", given)
+        _check_words(given)
         self.id_of = {name: number for number, name in enumerate(given)}
         self.line_of: list[int] = []
 
-    def entries(self) -> tuple[list[tuple[int, Spelling, int]], list[str]]:
+    def entries(self) -> tuple[list[Entry], list[str]]:
         """The entries and the names of all words."""
-        entries: list[tuple[int, Spelling, int]] = []
-        seen: dict[tuple[int, Spelling, int], int] = {}
+        entries: list[Entry] = []
+        seen: dict[Entry, int] = {}
         for number, line in enumerate(read_lines(self.path, "'word token token ...'"), start=1):
             fields = columns(line)
             if not fields:
@@ -47,16 +47,20 @@ class LexiconLines:
             raise ValueError(f"{self.path}: has no words, expected lines of 'word token token ...'")
         return entries, list(self.id_of)
 
-    def _entry(self, fields: list[str], where: str) -> tuple[int, Spelling, int]:
+    def _entry(self, fields: list[str], where: str) -> Entry:
         name, *spelled = fields
         if name == EPSILON_NAME or (name not in self.id_of and not self.is_open):
             raise ValueError(f"{where}: word {name!r} is not among the words, expected one of them")
         mark = 0
         if spelled and (found := _MARK.fullmatch(spelled[-1])) and spelled[-1] not in self.label_of:
-            mark = int(found[1])
+            most = _most_marks(len(self.label_of))
+            # Python itself refuses to read numbers of thousands of digits.
+            mark = int(found[1]) if len(found[1]) <= _MOST_DIGITS else MOST
             spelled.pop()
             if mark == 0:
                 raise ValueError(f"{where}: ends in '#0', expected '#1' or higher: '#0' is the grammar's back-off")
+            if mark > most:
+                raise ValueError(f"{where}: ends in {'#' + found[1]!r:.80}, expected '#1' to '#{most}'")
         if not spelled:
             raise ValueError(f"{where}: word {name!r} has no pronunciation, expected a token or more")
         for token in spelled:
@@ -66,32 +70,44 @@ class LexiconLines:
                 raise ValueError(f"{where}: token {token!r} of word {name!r} is not among the tokens (tokens.txt)")
         return self.id_of.setdefault(name, len(self.id_of)), tuple(self.label_of[token] for token in spelled), mark
 
-    def check_marks(self, entries: list[tuple[int, Spelling, int]]) -> None:
+    def check_marks(self, entries: list[Entry]) -> None:
         """Symbols that the file brings must tell all pronunciations apart."""
-        names = list(self.id_of)
-        row_of: dict[Spelling, int] = {}
-        for row, (_, spelling, mark) in enumerate(entries):
-            # Symbols are negative here: no token has such a number.
-            other = row_of.setdefault((*spelling, -mark) if mark else spelling, row)
-            if other != row:
-                self._confused(entries, names, row, other, "is that of")
-        for row, (_, spelling, _) in enumerate(entries):
-            for length in range(1, len(spelling)):
-                if spelling[:length] in row_of:
-                    self._confused(entries, names, row, row_of[spelling[:length]], "begins with that of")
+        if (found := _confused(entries)) is not None:
+            names = list(self.id_of)
+            row, other, how = found
+            raise ValueError(
+                f"{self.path}, line {self.line_of[row]}: the pronunciation of {names[entries[row][0]]!r} {how} "
+                f"{names[entries[other][0]]!r} on line {self.line_of[other]}, expected a disambiguation symbol there"
+            )
 
-    def _confused(
-        self, entries: list[tuple[int, Spelling, int]], names: list[str], row: int, other: int, how: str
-    ) -> None:
-        raise ValueError(
-            f"{self.path}, line {self.line_of[row]}: the pronunciation of {names[entries[row][0]]!r} {how} "
-            f"{names[entries[other][0]]!r} on line {self.line_of[other]}, expected a disambiguation symbol there"
-        )
+
+def _confused(entries: Sequence[Entry]) -> tuple[int, int, str] | None:
+    """The row of a pronunciation that is, or begins with, that of another row: to determinise them may never end."""
+    row_of: dict[Spelling, int] = {}
+    for row, (_, spelling, mark) in enumerate(entries):
+        # Symbols are negative here: no token has such a number.
+        other = row_of.setdefault((*spelling, -mark) if mark else tuple(spelling), row)
+        if other != row:
+            return row, other, "is that of"
+    for row, (_, spelling, _) in enumerate(entries):
+        beginning = tuple(spelling)
+        for length in range(1, len(beginning)):
+            if beginning[:length] in row_of:
+                return row, row_of[beginning[:length]], "begins with that of"
+    return None
+
+
+def _most_marks(num_tokens: int) -> int:
+    """Labels, symbols and the one for silence are numbered together, and files add one for epsilon."""
+    return MOST - 3 - num_tokens
 
 
 def check_lexicon(tokens: object, words: object, entries: object) -> None:
-    """Entries of words that there are, spelled with tokens that there are."""
-    num_tokens, num_words = len(check_names("tokens", tokens)), len(check_names("words", words))
+    """Entries of words that there are, spelled with tokens that there are, which symbols tell apart."""
+    token_names, word_names = check_names("tokens", tokens), check_names("words", words)
+    refuse_repeated("tokens", token_names)
+    _check_words(word_names)
+    num_tokens, num_words = len(token_names), len(word_names)
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
         raise ValueError(f"entries is {shown(entries)}, expected a row of (word, labels, mark)")
     for index, entry in enumerate(entries):
@@ -102,10 +118,22 @@ def check_lexicon(tokens: object, words: object, entries: object) -> None:
         for part, value, least, count in [
             (f"{name}[0]", word, 1, num_words),
             *((f"{name}[1][{place}]", label, 1, num_tokens) for place, label in enumerate(spelling)),
-            (f"{name}[2]", mark, 0, MOST),
+            (f"{name}[2]", mark, 0, _most_marks(num_tokens) + 1),
         ]:
             if type(value) is not int or not least <= value < count:
                 raise ValueError(f"{part} is {shown(value)}, expected {least}..{count - 1}")
+    if (found := _confused(entries)) is not None:
+        row, other, how = found
+        raise ValueError(
+            f"entries[{row}] is {shown(entries[row])}, whose pronunciation {how} entries[{other}], "
+            f"{shown(entries[other])}; expected a disambiguation symbol there, as `disambiguated` adds them"
+        )
+
+
+def _check_words(words: Sequence[str]) -> None:
+    if not words or words[0] != EPSILON_NAME:
+        raise ValueError(f"words begins with {shown(list(words[:1]))}, expected {EPSILON_NAME!r} as word 0")
+    refuse_repeated("words", words)
 
 
 def refuse_repeated(name: str, names: Sequence[str]) -> None:

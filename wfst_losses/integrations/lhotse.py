@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from wfst_losses.integrations.aligned_words import ORIGINS, Word, check_seconds, is_mixed, words_of_cut
 from wfst_losses.integrations.segments import cut_segments
 from wfst_losses.integrations.supervisions import COLUMNS, check_sequences, read_column, read_supervisions
 from wfst_losses.validation import (
@@ -16,15 +17,13 @@ from wfst_losses.validation import (
     check_choice,
     check_count,
     check_instance,
+    check_integer,
     check_lengths,
     check_number,
     check_row,
     check_scores,
     shown,
 )
-
-ORIGINS = ("recording", "cut", "supervision")
-"""What times may count from: lhotse's own alignments count from the recording's start."""
 
 
 class KeywordWindows(NamedTuple):
@@ -117,12 +116,6 @@ def loss_arguments(
     return LossArguments(utterances, targets, torch.from_numpy(input_lengths), cut_ids)
 
 
-class _Word(NamedTuple):
-    symbol: str
-    start: float
-    end: float
-
-
 def keyword_windows(
     cuts: Iterable[Any],
     keywords: Mapping[str, int] | Sequence[str],
@@ -182,18 +175,22 @@ def keyword_windows(
     rows: list[list[tuple[int, int]]] = []
     shifts = set()
     for index, cut in enumerate(cuts):
-        if not hasattr(cut, "duration") or not (hasattr(cut, "supervisions") or hasattr(cut, "tracks")):
+        if not (hasattr(cut, "id") and hasattr(cut, "duration") and (hasattr(cut, "supervisions") or is_mixed(cut))):
             raise ValueError(f"cuts[{index}] is {shown(cut)}, expected a cut of lhotse's")
         shift = _frame_shift(cut, frame_shift_seconds) * subsampling_factor
         shifts.add(shift)
-        words = _words(cut, columns, alignment, custom_field, origin)
-        rows.append([(column, _round(word.end / shift)) for column, word in _occurrences(words, columns, cut.duration)])
+        words = words_of_cut(cut, columns, alignment, custom_field, origin)
+        duration = check_seconds(f"cut {cut.id}: duration", cut.duration, low=0.0)
+        end_name = f"cut {cut.id}: a keyword's end in frames"
+        found = _occurrences(words, columns, duration)
+        rows.append([(column, _frames(end_name, word.end, shift)) for column, word in found])
     if len(shifts) > 1:
         raise ValueError(f"cuts have frame shifts {sorted(shifts)}, expected one")
     shift = shifts.pop() if shifts else 1.0
     check_number("window_seconds", window_seconds, above=0.0)
     check_number("offset_seconds", offset_seconds)
-    window_frames, offset_frames = max(1, _round(window_seconds / shift)), _round(offset_seconds / shift)
+    window_frames = max(1, _frames("window_seconds in frames", window_seconds, shift))
+    offset_frames = _frames("offset_seconds in frames", offset_seconds, shift)
     most = max(map(len, rows), default=0)
     table = np.array([row + [(-1, 0)] * (most - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), most, 2)
     labels, ends = torch.from_numpy(table).unbind(2)
@@ -214,6 +211,8 @@ def _columns(keywords: object) -> dict[tuple[str, ...], int]:
     for keyword, column in pairs:
         if not isinstance(keyword, str) or not keyword.split():
             raise ValueError(f"keywords has {keyword!r:.80}, expected words")
+        if tuple(keyword.split()) in columns:
+            raise ValueError(f"keywords has {keyword!r:.80} twice, expected every keyword once")
         columns[tuple(keyword.split())] = check_count(f"keywords[{keyword!r}]", column, low=0)
     return columns
 
@@ -222,67 +221,18 @@ def _frame_shift(cut: Any, given: float | None) -> float:
     shift = given if given is not None else getattr(cut, "frame_shift", None)
     if shift is None:
         raise ValueError(f"frame_shift_seconds is None and cut {cut.id} has no features, expected seconds")
-    check_number("frame_shift_seconds", shift, above=0.0)
+    check_number("frame_shift_seconds" if given is not None else f"cut {cut.id}: frame_shift", shift, above=0.0)
     return float(shift)
 
 
-def _round(frames: float) -> int:
+def _frames(name: str, seconds: float, shift: float) -> int:
     """Halves up; a hair more, as 0.3 / 0.1 is less than 3."""
-    return math.floor(frames + 0.5 + 1e-6)
-
-
-def _supervised(cut: Any) -> Iterator[tuple[Any, float, float]]:
-    """Supervisions with what to add to their times, and to the recording's, to count from the cut's start."""
-    if not hasattr(cut, "tracks"):
-        for supervision in cut.supervisions:
-            yield supervision, 0.0, -getattr(cut, "start", 0.0)
-        return
-    for track in cut.tracks:
-        for supervision in track.cut.supervisions:
-            yield supervision, track.offset, track.offset - getattr(track.cut, "start", 0.0)
-
-
-def _words(
-    cut: Any, columns: Mapping[tuple[str, ...], int], alignment: str, custom_field: str | None, origin: str
-) -> list[list[_Word]]:
-    """Words with their times in the cut, by supervision."""
-    found = []
-    for supervision, offset, from_recording in _supervised(cut):
-        if custom_field is None:
-            items = (supervision.alignment or {}).get(alignment)
-        else:
-            items = (supervision.custom or {}).get(custom_field)
-        if items is None:
-            source = f"alignment {alignment!r}" if custom_field is None else f"custom field {custom_field!r}"
-            text = (getattr(supervision, "text", None) or "").split()
-            for words in columns:
-                if any(tuple(text[i : i + len(words)]) == words for i in range(len(text))):
-                    raise ValueError(f"cut {cut.id} has the keyword {' '.join(words)!r} in its text but no {source}")
-            continue
-        added = {"recording": from_recording, "cut": 0.0, "supervision": offset + supervision.start}[origin]
-        found.append(sorted((_word(cut, item, added) for item in items), key=lambda word: word.end))
-    return found
-
-
-def _word(cut: Any, item: Any, added: float) -> _Word:
-    try:
-        if isinstance(item, Mapping):
-            symbol, end = item["symbol"], float(item["end"])
-            start = float(item.get("start", end))
-        elif hasattr(item, "symbol"):
-            symbol, start, end = item.symbol, item.start, item.start + item.duration
-        else:
-            symbol, start, end = item[0], float(item[1]), float(item[1]) + float(item[2])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"cut {cut.id} has {item!r:.80}, expected (symbol, start, duration) or a mapping with symbol and end"
-        ) from error
-    return _Word(symbol, start + added, end + added)
+    return check_integer(name, math.floor(seconds / shift + 0.5 + 1e-6))
 
 
 def _occurrences(
-    supervisions: list[list[_Word]], columns: Mapping[tuple[str, ...], int], duration: float
-) -> Iterator[tuple[int, _Word]]:
+    supervisions: list[list[Word]], columns: Mapping[tuple[str, ...], int], duration: float
+) -> Iterator[tuple[int, Word]]:
     """Each keyword's column and its last word, in the order of the words."""
     for words in supervisions:
         symbols = [word.symbol for word in words]

@@ -22,6 +22,7 @@ from wfst_losses.integrations.text_units import TextToLabels
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1000
 _MOST_NAMES = 10_000
+_MOST_SECONDS = 1e8
 
 TOO_SHORT = "no alignment fits"
 UNKNOWN = "unknown token"
@@ -171,8 +172,12 @@ def _read(path: Path, number: int, line: bytes) -> dict[str, Any]:
         cut = json.loads(line)
     except ValueError as error:
         raise ValueError(f"{path}, line {number}: is no JSON ({error}), expected a cut per line") from None
+    except RecursionError:
+        raise ValueError(f"{path}, line {number}: is nested too deep, expected a cut per line") from None
     if not isinstance(cut, dict) or "id" not in cut or not ("duration" in cut or "tracks" in cut):
         raise ValueError(f"{path}, line {number}: is {line[:60]!r}, expected a cut with id and duration or tracks")
+    if not isinstance(cut["id"], str):
+        raise ValueError(f"{path}, line {number}: id is {cut['id']!r:.80}, expected text")
     return cut
 
 
@@ -215,11 +220,14 @@ def _findings(
 
 def _supervisions(cut: dict[str, Any], frames: Frames) -> tuple[float, list[tuple[dict[str, Any], int]]]:
     """A cut's seconds, and its supervisions with their output frames, as lhotse's K2 dataset has them."""
-    tracks = [(0.0, cut)] if "tracks" not in cut else [(track["offset"], track["cut"]) for track in cut["tracks"]]
+    tracks = [(0.0, cut)]
+    if "tracks" in cut:
+        tracks = [(_seconds(track, "offset"), track["cut"]) for track in cut["tracks"]]
     # A mixed cut ends with its last track, sums rounded as lhotse does.
-    duration = round(max((offset + float(track["duration"]) for offset, track in tracks), default=0.0), 8)
+    duration = round(max((offset + _seconds(track, "duration") for offset, track in tracks), default=0.0), 8)
     rate, shift = 16_000, frames.frame_shift_seconds
     for _, track in tracks:
+        _seconds({"start": 0.0, **track}, "start")
         features, recording = track.get("features") or {}, track.get("recording") or {}
         rate = features.get("sampling_rate") or recording.get("sampling_rate") or track.get("sampling_rate") or rate
         shift = features.get("frame_shift") or shift
@@ -231,7 +239,19 @@ def _supervisions(cut: dict[str, Any], frames: Frames) -> tuple[float, list[tupl
     found = []
     for offset, track in tracks:
         for supervision in track.get("supervisions") or ():
-            first = num_frames(round(supervision["start"] + offset, 8))
-            inside = min(num_frames(supervision["duration"]), num_frames(duration) - first)
+            # lhotse truncates a cut and leaves the supervisions whole: they may begin before it, not end there.
+            start = round(_seconds(supervision, "start", low=-_MOST_SECONDS) + offset, 8)
+            length = _seconds(supervision, "duration")
+            if num_frames(start + length) < 0:
+                raise ValueError(f"a supervision of {length} seconds starts at {start}, expected one that is in it")
+            inside = min(num_frames(length), num_frames(duration) - num_frames(start))
             found.append((supervision, max(0, math.floor((inside - frames.lost) / frames.subsampling))))
     return duration, found
+
+
+def _seconds(row: dict[str, Any], name: str, *, low: float = 0.0) -> float:
+    value = row[name]
+    # Text and truth values could be added up too; NaN compares with nothing.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= _MOST_SECONDS:
+        raise ValueError(f"{name} is {value!r:.80}, expected seconds, {low:g} to {_MOST_SECONDS:g}")
+    return float(value)
