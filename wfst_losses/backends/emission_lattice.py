@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import AbstractTopology, GraphBatch, without_epsilons
+from topologies.topology import factored_of, graph_of
 from wfst_losses.backends.backend import AbstractBackend, Costs
 from wfst_losses.backends.memory import enumeration_work, path_score_work
 from wfst_losses.emissions import Emissions
@@ -117,7 +118,7 @@ class EmissionLattice(AbstractLattice):
 
     def enumerate(self) -> Paths:
         """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""
-        graph, lengths = self.topology.graph(), self.emissions.input_lengths
+        graph, lengths = graph_of(self.topology), self.emissions.input_lengths
         num_paths = num_walks(graph, lengths)
         check_enumerable(num_paths)
         work = enumeration_work(graph, num_paths, self.emissions)
@@ -169,5 +170,5 @@ class EmissionLattice(AbstractLattice):
 @functools.lru_cache(maxsize=4)
 def _shared_graph(topology: AbstractTopology, blank: int, epsilon_free: bool) -> GraphBatch:
     """The topology's paths over few arcs, reading the network's columns: one graph for all utterances."""
-    graph = without_epsilons(topology.graph()) if epsilon_free else topology.factored()
+    graph = without_epsilons(graph_of(topology)) if epsilon_free else factored_of(topology)
     return reading_columns(GraphBatch.from_graphs([graph]), blank)
