@@ -25,6 +25,7 @@ from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.graphs.walks import check_enumerable, num_walks, walks
 from wfst_losses.lattices.lattice import AbstractLattice
+from wfst_losses.memory_formulas import Work
 from wfst_losses.validation import TokenSequence
 
 AnyPaths = TypeVar("AnyPaths", bound=Paths)
@@ -57,6 +58,10 @@ class EmissionLattice(AbstractLattice):
     def scores(self) -> torch.Tensor:
         """The network's output."""
         return self.emissions.scores
+
+    def require(self, what: str, part: Work) -> None:
+        """Beside the emissions."""
+        self.emissions.require(what, part)
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
