@@ -168,11 +168,11 @@ def check_lengths(
     dtype = lengths.dtype if isinstance(lengths, torch.Tensor) else torch.int64
     if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
         raise ValueError(f"{name} has dtype {dtype}, expected an integer dtype")
-    column = _column(name, lengths)
+    column = integer_column(name, lengths)
     if column.size == 0 and column.ndim == 1:
         column = column.astype(np.int64)
     if column.dtype.kind not in "iu":
-        odd = _odd_one(name, lengths)
+        odd = odd_one(name, lengths)
         raise ValueError(f"{name} is {shown(lengths)}, of dtype {column.dtype}, expected integers{odd}")
     if column.shape != (num_utterances,):
         what = f"one per utterance of {of}" if of else "one per utterance"
@@ -274,15 +274,15 @@ def _rows_of_lists(targets: Sequence[Any]) -> list[TokenSequence] | None:
 
 def check_row(name: str, values: object) -> TokenSequence:
     """One row of integers."""
-    row = _column(name, values)
+    row = integer_column(name, values)
     if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-        raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers{_odd_one(name, values)}")
+        raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers{odd_one(name, values)}")
     if row.dtype == np.uint64 and row.max(initial=0) > np.iinfo(np.int64).max:
         raise ValueError(f"{name}[{row.argmax()}] is {row.max()}, expected 63 bits at most")
     return row.astype(np.int64, copy=False)
 
 
-def _column(name: str, values: object) -> npt.NDArray[Any]:
+def integer_column(name: str, values: object) -> npt.NDArray[Any]:
     """Values as an array, of no integer dtype where they are not integers."""
     if isinstance(values, torch.Tensor):
         values = to_numpy(name, values)
@@ -297,7 +297,7 @@ def _column(name: str, values: object) -> npt.NDArray[Any]:
     return column.astype(object) if mixed and column.dtype.kind in "iu" else column
 
 
-def _odd_one(name: str, values: object) -> str:
+def odd_one(name: str, values: object) -> str:
     """The first that is no integer: long sequences are not shown to where it stands."""
     for index, value in enumerate(values if isinstance(values, (list, tuple)) else ()):
         if type(value) is bool or not isinstance(value, (int, np.integer)) or abs(int(value)) >= 2**63:
