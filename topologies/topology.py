@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from topologies.batch import TokenSequence, check_sequences, shortest_path_num_frames
 from topologies.composition import compose_targets
-from topologies.graph import Graph
+from topologies.graph import EPSILON, Graph, check_graph
 
 BLANK = 0
 """Blank's input label in every topology; a network's other choice is renumbered at the door of each loss."""
@@ -74,7 +74,37 @@ class AbstractTopology(abc.ABC):
         A target of ``S`` tokens is possible in ``T`` frames when ``min_frames <= T``. Subclasses with a closed
         form override this; here it is a shortest path through the topology composed with the target.
         """
-        return shortest_path_num_frames(compose_targets(self.graph(), targets))
+        return shortest_path_num_frames(compose_targets(graph_of(self), targets))
+
+
+def graph_of(topology: AbstractTopology) -> Graph:
+    """`AbstractTopology.graph`, held to what it says of itself: a rule from elsewhere may say anything.
+
+    Raises:
+        ValueError: naming the topology, and the arc and label that compiled loops would read out of bounds.
+    """
+    return _checked(topology, "graph()", topology.graph())
+
+
+def factored_of(topology: AbstractTopology) -> Graph:
+    """`AbstractTopology.factored`, likewise."""
+    return _checked(topology, "factored()", topology.factored())
+
+
+def _checked(topology: AbstractTopology, method: str, graph: Graph) -> Graph:
+    what = f"topology {type(topology).__name__}({topology.num_labels}): {method}"
+    check_graph(what, graph)
+    if graph.num_states < 1:
+        raise ValueError(f"{what} has no states, expected at least one")
+    for name, lowest in (("input_label", BLANK), ("output_label", BLANK + 1)):
+        column = getattr(graph, name)
+        # Maxima first: an array of truth values takes as long again.
+        if len(column) and (column.max() >= topology.num_labels or (lowest > BLANK and (column == BLANK).any())):
+            arc = int(np.argmax((column >= topology.num_labels) | ((column < lowest) & (column != EPSILON))))
+            raise ValueError(
+                f"{what}.{name}[{arc}] is {column[arc]}, expected {EPSILON} or {lowest}..{topology.num_labels - 1}"
+            )
+    return graph
 
 
 def num_adjacent_repeats(targets: Sequence[TokenSequence]) -> npt.NDArray[np.int64]:

@@ -22,6 +22,7 @@ LARGEST = 1e12
 TokenSequence: TypeAlias = npt.NDArray[np.int64]
 Reduction = Literal["none", "mean", "sum"]
 Nonfinite = Literal["raise", "drop", "pass"]
+_FUNCTORCH = getattr(torch._C, "_functorch", None)  # noqa: SLF001 (nothing public tells)
 _REDUCTIONS, _NONFINITE = get_args(Reduction), get_args(Nonfinite)
 
 
@@ -33,14 +34,18 @@ def shown(value: object) -> str:
 def to_numpy(name: str, tensor: torch.Tensor) -> npt.NDArray[Any]:
     """A tensor's values on the CPU."""
     check_dense(name, tensor)
-    values: npt.NDArray[Any] = tensor.detach().cpu().numpy()
-    return values
+    return np.asarray(tensor.detach().resolve_neg().cpu().numpy())
 
 
 def check_dense(name: str, tensor: torch.Tensor) -> None:
-    """A tensor with a number at every place: neither sparse nor quantized nor nested, nor without values (meta)."""
-    is_nested = getattr(tensor, "is_nested", False)
-    if tensor.layout is not torch.strided or tensor.is_quantized or is_nested or tensor.is_meta:
+    """A tensor with a number at every place: not sparse, quantized, nested, without values (meta), or a wrapper."""
+    # Masked tensors, tensors of several machines and the like keep their values elsewhere, those of torch.func too.
+    is_subclass = type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    if is_subclass or (_FUNCTORCH is not None and _FUNCTORCH.is_functorch_wrapped_tensor(tensor)):
+        kind = type(tensor).__name__ if is_subclass else "tensor of torch.func (grad, vmap, jvp)"
+        raise ValueError(f"{name} is a {kind}, expected a plain torch.Tensor")
+    is_strided = tensor.layout is torch.strided and not getattr(tensor, "is_nested", False)
+    if not is_strided or tensor.is_quantized or tensor.is_meta:
         where = "on the meta device" if tensor.is_meta else f"of layout {tensor.layout} and dtype {tensor.dtype}"
         raise ValueError(f"{name} is a tensor {where}, expected a dense one with values")
 
@@ -145,7 +150,7 @@ def check_scores(name: str, scores: object) -> torch.Tensor:
     check_dense(name, scores)
     if scores.shape[2] < 1:
         raise ValueError(f"{name} has shape {tuple(scores.shape)}, expected at least one label (V >= 1)")
-    return scores
+    return scores.resolve_neg()
 
 
 def check_blank(blank: object, num_labels: int, *, name: str = "blank") -> int:
@@ -160,18 +165,15 @@ def check_lengths(
     name: str, lengths: object, num_utterances: int, longest: int, *, of: str = ""
 ) -> npt.NDArray[np.int64]:
     """``(B,)`` integers in ``0..longest``; ``of`` names the scores whose utterances and frames they are."""
-    if isinstance(lengths, torch.Tensor):
-        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-            raise ValueError(f"{name} has dtype {lengths.dtype}, expected an integer dtype")
-        lengths = to_numpy(name, lengths)
-    try:
-        column = np.asarray(lengths)
-    except ValueError:
-        column = np.asarray(lengths, dtype=object)
+    dtype = lengths.dtype if isinstance(lengths, torch.Tensor) else torch.int64
+    if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+        raise ValueError(f"{name} has dtype {dtype}, expected an integer dtype")
+    column = integer_column(name, lengths)
     if column.size == 0 and column.ndim == 1:
         column = column.astype(np.int64)
     if column.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {shown(lengths)}, of dtype {column.dtype}, expected integers")
+        odd = odd_one(name, lengths)
+        raise ValueError(f"{name} is {shown(lengths)}, of dtype {column.dtype}, expected integers{odd}")
     if column.shape != (num_utterances,):
         what = f"one per utterance of {of}" if of else "one per utterance"
         hint = f": is {of} (T, B, V)?" if of and column.shape == (longest,) else ""
@@ -227,8 +229,10 @@ def _padded_rows(targets: torch.Tensor, target_lengths: object, num_utterances: 
     if target_lengths is None:
         raise ValueError("target_lengths is None, expected (B,) integers: targets are padded")
     lengths = check_lengths("target_lengths", target_lengths, num_utterances, targets.shape[1])
-    rows = to_numpy("targets", targets).astype(np.int64)
-    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    rows = to_numpy("targets", targets)
+    if rows.dtype == np.uint64:
+        return [check_row(f"targets[{index}]", row[: lengths[index]]) for index, row in enumerate(rows)]
+    return [row[:length] for row, length in zip(rows.astype(np.int64), lengths, strict=True)]
 
 
 def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -> list[TokenSequence]:
@@ -242,8 +246,7 @@ def _listed_rows(targets: object, target_lengths: object, num_utterances: int) -
     if sequences is None:
         sequences = [check_row(f"targets[{index}]", target) for index, target in enumerate(targets)]
     if target_lengths is not None:
-        longest = max((len(row) for row in sequences), default=0)
-        lengths = check_lengths("target_lengths", target_lengths, num_utterances, longest)
+        lengths = check_lengths("target_lengths", target_lengths, num_utterances, max(map(len, sequences), default=0))
         for index, (row, length) in enumerate(zip(sequences, lengths, strict=True)):
             if length > len(row):
                 raise ValueError(f"target_lengths[{index}] is {length}, expected 0..{len(row)}")
@@ -258,12 +261,11 @@ def _rows_of_lists(targets: Sequence[Any]) -> list[TokenSequence] | None:
     """
     every, ends = array("q"), [0]
     for row in targets:
-        # A row that begins with a bool is one of bools; what is no integer at all is refused by the array.
-        if type(row) is not list or (row and type(row[0]) is not int):
+        if type(row) is not list or not set(map(type, row)) <= {int}:
             return None
         try:
             every.fromlist(row)
-        except (TypeError, OverflowError):
+        except OverflowError:
             return None
         ends.append(len(every))
     tokens = np.frombuffer(every, np.int64) if every else np.empty(0, np.int64)
@@ -272,15 +274,35 @@ def _rows_of_lists(targets: Sequence[Any]) -> list[TokenSequence] | None:
 
 def check_row(name: str, values: object) -> TokenSequence:
     """One row of integers."""
+    row = integer_column(name, values)
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers{odd_one(name, values)}")
+    if row.dtype == np.uint64 and row.max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}[{row.argmax()}] is {row.max()}, expected 63 bits at most")
+    return row.astype(np.int64, copy=False)
+
+
+def integer_column(name: str, values: object) -> npt.NDArray[Any]:
+    """Values as an array, of no integer dtype where they are not integers."""
     if isinstance(values, torch.Tensor):
         values = to_numpy(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} is {shown(values)}, a masked array, expected a value at every place")
     try:
-        row = np.asarray(values)
-    except ValueError:  # ragged
-        row = np.asarray(None)
-    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-        raise ValueError(f"{name} is {shown(values)}, expected a sequence of integers")
-    return row.astype(np.int64, copy=False)
+        column = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):  # ragged, or tensors inside that have no values
+        return np.asarray(None)
+    # numpy takes True for 1 where there are integers beside it.
+    mixed = isinstance(values, (list, tuple)) and not {bool, np.bool_}.isdisjoint(map(type, values))
+    return column.astype(object) if mixed and column.dtype.kind in "iu" else column
+
+
+def odd_one(name: str, values: object) -> str:
+    """The first that is no integer: long sequences are not shown to where it stands."""
+    for index, value in enumerate(values if isinstance(values, (list, tuple)) else ()):
+        if type(value) is bool or not isinstance(value, (int, np.integer)) or abs(int(value)) >= 2**63:
+            return f": {name}[{index}] is {shown(value)}"
+    return ""
 
 
 def check_topology(topology: object, num_labels: int) -> AbstractTopology:

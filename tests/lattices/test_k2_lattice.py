@@ -261,6 +261,12 @@ def test_a_lattice_out_of_order_is_sorted_first() -> None:
         ([[1], [2, -1], [2]], "ref_texts[1][1] is -1, expected a token >= 1"),
         ([[1], [0.5], [2]], "ref_texts[1] is [0.5], expected a sequence of integers"),
         ([[1], 7, [2]], "ref_texts[1] is 7, expected a sequence of integers"),
+        ([[1], [2, True], [2]], "ref_texts[1] is [2, True], expected a sequence of integers: ref_texts[1][1] is True"),
+        ([[1], [2, [1]], [2]], "ref_texts[1] is [2, [1]], expected a sequence of integers: ref_texts[1][1] is [1]"),
+        ([[1], torch.tensor([2], device="meta"), [2]], "ref_texts[1] is a tensor on the meta device, expected a dense"),
+        (torch.ones(3, 1, dtype=torch.int64, device="meta"), "ref_texts is a tensor on the meta device, expected"),
+        (torch.ones(3, 1, dtype=torch.int64).to_sparse(), "ref_texts is a tensor of layout torch.sparse_coo and dtype"),
+        ([[1], torch.ones(1, requires_grad=True), [2]], "ref_texts[1] is tensor([1.], requires_grad=True), expected"),
     ],
 )
 def test_bad_references(ref_texts: Any, message: str) -> None:
@@ -284,8 +290,45 @@ def test_bad_lattices() -> None:
             lattice_mwer_loss(cyclic, [[1]])
 
 
+LABELS = {
+    "fractions": (lambda _: torch.tensor([1.5, 2, -1]), "has dtype torch.float32, expected an integer dtype"),
+    "truth values": (lambda _: torch.tensor([True, True, False]), "has dtype torch.bool, expected an integer dtype"),
+    "beyond 32 bits": (lambda _: torch.tensor([1, 2**32 + 1, -1]), f"[1] is {2**32 + 1}, expected 31 bits at most"),
+    "two dimensions": (lambda _: torch.tensor([[1], [2], [-1]]), "has shape (3, 1), expected (3,), one per arc"),
+    "rows of fractions": (lambda k2: k2.RaggedTensor([[1.5], [2.0], [-1.0]]), "has 2 axes and dtype torch.float32"),
+    "three axes": (lambda k2: k2.RaggedTensor([[[1]], [[2]], [[-1]]]), "has 3 axes and dtype torch.int32, expected 2"),
+    "none": (lambda _: None, "is None, expected a torch.Tensor or a k2.RaggedTensor of integers"),
+    "text": (lambda _: "abc", "is 'abc', expected a torch.Tensor or a k2.RaggedTensor of integers"),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_that_are_none_are_refused(case: str) -> None:
+    import k2
+
+    make, message = LABELS[case]
+    lattice = k2.create_fsa_vec([k2.Fsa.from_str("0 1 1 0\n0 1 2 0\n1 2 -1 0\n2")])
+    lattice.aux_labels = make(k2)
+    with pytest.raises(ValueError, match=re.escape(f"lattice.aux_labels{'' if message[0] == '[' else ' '}{message}")):
+        lattice_mwer_loss(lattice, [[1]])
+
+
+def test_scores_whose_sum_no_float_holds() -> None:
+    import k2
+
+    lattice = k2.create_fsa_vec([k2.Fsa.from_str("0 1 1 0\n0 1 2 0\n1 2 -1 0\n2", acceptor=True)])
+    lattice.scores = torch.tensor([3e38, 3e38, 0.0])
+    assert float(lattice_mwer_loss(lattice, [[1]], sampler=Exhaustive())) == pytest.approx(0.5)
+
+
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    import k2
+
     lattice_mwer_loss(make_lattice(leaf()), REFERENCES, 1.0, 20)
+    for arcs in ("0 1 1 0\n1 0 1 0\n1 3 -1 0", "0 1 1 0\n1 2 1 0\n2 1 1 0\n2 3 -1 0"):
+        cyclic = k2.create_fsa_vec([k2.Fsa.from_str(f"{arcs}\n3", acceptor=True)])
+        with pytest.raises(ValueError, match="lattice has a cycle"):
+            lattice_mwer_loss(cyclic, [[1]])
     assert capfd.readouterr() == ("", "")
 
 

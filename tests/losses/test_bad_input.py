@@ -47,6 +47,14 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"input_lengths": [[1], [2, 3], [1]]},
         "input_lengths is [[1], [2, 3], [1]], of dtype object, expected",
     ),
+    "a truth value among lengths": ({"input_lengths": [5, True, 4]}, "expected integers: input_lengths[1] is True"),
+    "a fraction among lengths": ({"input_lengths": (5, 3, 3.5)}, "expected integers: input_lengths[2] is 3.5"),
+    "a length beyond 64 bits": ({"input_lengths": [5, 2**70, 4]}, f"expected integers: input_lengths[1] is {2**70}"),
+    "lengths behind a mask": ({"input_lengths": np.ma.array([5, 3, 4], mask=[0, 1, 0])}, "], mask=[False, True, False"),
+    "a length without a value": (
+        {"input_lengths": [5, torch.tensor(3, device="meta"), 4]},
+        "expected integers: input_lengths[1] is tensor(",
+    ),
     # targets
     "a label beyond the columns": (
         {"targets": [[1, 2], [4], []]},
@@ -59,6 +67,16 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "too few targets": ({"targets": [[1], [2]]}, "targets has 2 sequences but log_probs has 3 utterances"),
     "too many targets": ({"targets": [[1]] * 4}, "targets has 4 sequences but log_probs has 3 utterances"),
     "a target of floats": ({"targets": [[1.5], [3], []]}, "targets[0] is [1.5], expected a sequence of integers"),
+    "a truth value at the end of a target": ({"targets": [[1, True], [3], []]}, "of integers: targets[0][1] is True"),
+    "a truth value first in a target": ({"targets": [[1], (True, 3), []]}, "of integers: targets[1][0] is True"),
+    "a fraction far into a target": ({"targets": [[1] * 99 + [1.5], [3], []]}, "of integers: targets[0][99] is 1.5"),
+    "a label of 2^63": ({"targets": [[1, 2**63], [3], []]}, f"targets[0][1] is {2**63}"),
+    "a row of labels in 64 bits": (
+        {"targets": [np.array([1, 2**63], dtype=np.uint64), [3], []]},
+        f"targets[0][1] is {2**63}, expected 63 bits at most",
+    ),
+    "a label beyond 64 bits": ({"targets": [[1, 2**70], [3], []]}, f"of integers: targets[0][1] is {2**70}"),
+    "a target behind a mask": ({"targets": [np.ma.array([1, 2], mask=[0, 1]), [3], []]}, "a masked array, expected"),
     "a target of text": ({"targets": [["a"], [3], []]}, "targets[0] is ['a'], expected a sequence of integers"),
     "a target that is a number": ({"targets": [1, 2, 3]}, "targets[0] is 1, expected a sequence of integers"),
     "a nested target": ({"targets": [[[1]], [3], []]}, "targets[0] is [[1]], expected a sequence of integers"),
@@ -124,6 +142,30 @@ def test_the_call_after_a_bad_one_is_right(loss: Callable[..., torch.Tensor], ba
         with pytest.raises(ValueError):  # noqa: PT011 (its message is tested above)
             loss(**{**GOOD, "backend": backend, **change})
     assert torch.equal(call(), wanted)
+
+
+def test_a_view_that_negates_is_read_as_what_it_shows() -> None:
+    assert torch.equal(ctc_loss(**{**GOOD, "log_probs": torch._neg_view(-LOG_PROBS)}), ctc_loss(**GOOD))
+    negated = [torch._neg_view(-torch.tensor(target, dtype=torch.int64)) for target in GOOD["targets"]]
+    assert torch.equal(ctc_loss(LOG_PROBS, negated, [5, 3, 4]), ctc_loss(**GOOD))
+    assert torch.equal(ctc_loss(**{**GOOD, "log_probs": torch.nn.Parameter(LOG_PROBS)}), ctc_loss(**GOOD))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_keep_their_values_elsewhere_are_refused() -> None:
+    masked = torch.masked.masked_tensor(LOG_PROBS, torch.ones_like(LOG_PROBS, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"log_probs is a MaskedTensor, expected a plain torch\.Tensor"):
+        ctc_loss(**{**GOOD, "log_probs": masked})
+
+
+@pytest.mark.skipif(not hasattr(torch, "func"), reason="this torch has no torch.func")
+def test_tensors_inside_transforms_are_refused() -> None:
+    def loss(scores: torch.Tensor) -> torch.Tensor:
+        return ctc_loss(**{**GOOD, "log_probs": scores}).sum()
+
+    for transformed, scores in ((torch.func.grad(loss), LOG_PROBS), (torch.func.vmap(loss), LOG_PROBS[None])):
+        with pytest.raises(ValueError, match=r"log_probs is a tensor of torch\.func \(grad, vmap, jvp\), expected a"):
+            transformed(scores)
 
 
 def test_logits_are_named_as_the_argument() -> None:

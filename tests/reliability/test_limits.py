@@ -18,6 +18,7 @@ from wfst_losses import (
     NBest,
     NegativeSampling,
     RandomPaths,
+    TokenErrors,
     ctc_loss,
     decode,
     decode_nbest,
@@ -127,6 +128,21 @@ def _refused(call: Callable[..., torch.Tensor], scores: torch.Tensor, max_memory
     except MemoryLimitError as error:
         return error.predicted_bytes
     return 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": NegativeSampling(2**31 - 1)},
+        {"sampler": NegativeSampling(2**31 - 1, unit="frame"), "backend": "reference"},
+        {"estimator": "exact", "risk": TokenErrors(insertion=10**11)},
+    ],
+    ids=["masks", "masks of frames", "costs"],
+)
+def test_numbers_that_no_machine_holds_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(MemoryLimitError, match="limit is 1,000,000 bytes") as caught:
+        mwer_loss(emissions(), TARGETS, LENGTHS, max_memory=10**6, **options)
+    assert caught.value.predicted_bytes > 2**37
 
 
 @pytest.mark.parametrize("name", [*CALLS, *(pytest.param(name, marks=needs_k2) for name in K2_CALLS)])

@@ -7,6 +7,7 @@ and of `tests.losses.checks` is run on them.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -14,8 +15,20 @@ import pytest
 
 import topologies
 from tests.losses.checks import CHECKS as LOSS_CHECKS
-from tests.topologies.checks import CHECKS
+from tests.topologies.checks import CHECKS, random_log_probs
 from topologies import BLANK, EPSILON, AbstractTopology, Graph, Size
+from wfst_losses import (
+    Exhaustive,
+    LanguageModel,
+    NBest,
+    NegativeSampling,
+    RandomPaths,
+    ctc_loss,
+    decoding_graph,
+    forced_alignment,
+    mmi_loss,
+    mwer_loss,
+)
 
 
 def graph_of(arcs: list[tuple[int, int, int, int]], finals: list[bool]) -> Graph:
@@ -106,3 +119,45 @@ def test_a_false_claim_is_found(claim: str, value: object, check: str, monkeypat
     measured = next(function for function in CHECKS if function.__name__ == check)
     with pytest.raises(AssertionError):
         measured("two-frame")
+
+
+GOOD_ARCS = [(0, 0, label, label if label != BLANK else EPSILON) for label in range(4)]
+WRONG_GRAPHS = {
+    "none": (None, "graph() is None, expected a topologies.Graph"),
+    "a list": ([], "graph() is [], expected a topologies.Graph"),
+    "no states": (graph_of([], []), "graph() has no states, expected at least one"),
+    "reads V": (graph_of([*GOOD_ARCS, (0, 0, 4, EPSILON)], [True]), "graph().input_label[4] is 4, expected -1 or 0..3"),
+    "reads 31 bits": (
+        graph_of([(0, 0, 2**31 - 2, EPSILON), *GOOD_ARCS], [True]),
+        "graph().input_label[0] is 2147483646, expected -1 or 0..3",
+    ),
+    "writes V": (graph_of([*GOOD_ARCS, (0, 0, 1, 4)], [True]), "graph().output_label[4] is 4, expected -1 or 1..3"),
+    "writes blank": (
+        graph_of([*GOOD_ARCS, (0, 0, 0, BLANK)], [True]),
+        "graph().output_label[4] is 0, expected -1 or 1..3",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_symmetric", [True, False])
+@pytest.mark.parametrize("case", WRONG_GRAPHS)
+def test_a_graph_that_is_none_of_the_labels_is_refused(case: str, is_symmetric: bool) -> None:
+    graph, message = WRONG_GRAPHS[case]
+    members = {"graph": lambda _: graph, "is_symmetric": is_symmetric}
+    topology = type("WrongTopology", (TwoFrameTopology,), members)(4)
+    log_probs, targets = random_log_probs(0, 1, 4, 4), [[1, 2, 3]]
+    samplers = (NBest(4), RandomPaths(4), Exhaustive(), NegativeSampling(4))
+    calls: list[Callable[[], object]] = [
+        lambda: ctc_loss(log_probs, targets, [4], topology=topology),
+        lambda: mmi_loss(log_probs, targets, [4], topology=topology, language_model=LanguageModel.uniform(4)),
+        lambda: mwer_loss(log_probs, targets, [4], topology=topology, estimator="exact", max_errors=1),
+        *(lambda each=each: mwer_loss(log_probs, targets, [4], topology=topology, sampler=each) for each in samplers),
+        lambda: forced_alignment(log_probs, targets, [4], topology=topology),
+        lambda: decoding_graph(topology),
+        lambda: decoding_graph(topology, LanguageModel.uniform(4)),
+        lambda: topology.min_frames([np.array([1, 2])]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=re.escape(message.replace("graph()", "")) + "$") as caught:
+            call()
+        assert str(caught.value).startswith("topology WrongTopology(4): ")

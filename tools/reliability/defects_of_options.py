@@ -114,11 +114,20 @@ GENERATOR = (
     Defect("numpy's", to(np.random.default_rng(0)), refused("Generator")),
 )
 
+
+def reading(label: int) -> topologies.AbstractTopology:
+    """A topology of 5 labels whose graph reads another."""
+    graph = topologies.Graph([0, 0], [0, 0], [0, label], [-1, 1], [0.0, 0.0], [0.0])
+    return type("Reading", (topologies.TOPOLOGIES["minimal"],), {"graph": lambda _: graph})(5)
+
+
 TOPOLOGY = (
     *CHOICE,
     Defect("another number of labels", lambda _: topologies.build("correct", 7), refused("7 labels")),
     Defect("a class", to(topologies.TOPOLOGIES["correct"]), refused("class")),
     Defect("a value", lambda _: topologies.build("correct", 5), Unchanged()),
+    Defect("a graph that reads another label", to(reading(99)), refused("99")),
+    Defect("a graph that reads 2^31 - 2", to(reading(2**31 - 2)), refused(2**31 - 2)),
 )
 
 LANGUAGE_MODEL = (

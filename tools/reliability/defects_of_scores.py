@@ -63,6 +63,8 @@ SHAPES = (
     Defect("half", lambda x: x.half(), Unchanged(3e-2)),
     Defect("bfloat16", lambda x: x.bfloat16(), Unchanged(2e-1)),
     Defect("not contiguous", lambda x: x.transpose(0, 2).contiguous().transpose(0, 2), Unchanged()),
+    Defect("a view that negates", lambda x: torch._neg_view(-x), Unchanged()),  # noqa: SLF001 (autograd makes them)
+    Defect("a masked tensor", lambda x: torch.masked.masked_tensor(x, x < 0), refused("MaskedTensor")),
     Defect("NaN beyond the length", put((1, 5), float("nan")), Unchanged()),
     Defect("+inf beyond the length", put((2, 4), float("inf")), Unchanged()),
     Defect("more frames than any length", lambda x: torch.cat([x, x[:, :2]], dim=1), Unchanged()),

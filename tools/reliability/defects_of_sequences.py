@@ -45,6 +45,9 @@ LENGTHS = (
     Defect("a uint8 tensor", lambda x: torch.tensor(x, dtype=torch.uint8), Unchanged()),
     Defect("numpy", np.asarray, Unchanged()),
     Defect("a tuple", tuple, Unchanged()),
+    Defect("a truth value inside", put(1, True), refused("[1] is True")),
+    Defect("a meta tensor inside", put(1, torch.tensor(5, device="meta")), refused("[1] is tensor")),
+    Defect("behind a mask", lambda x: np.ma.array(x, mask=[0, 1, 0]), refused("masked")),
 )
 
 TARGETS = (
@@ -81,6 +84,9 @@ TARGETS = (
     Defect("a meta row", put(1, torch.tensor([3, 3], device="meta")), refused("targets[1]")),
     Defect("a scalar tensor for a sequence", put(1, torch.tensor(3)), refused("targets[1]")),
     Defect("NaN inside", put((1, 0), float("nan")), refused("targets[1]")),
+    Defect("a truth value at the end", put((1, 1), True), refused("targets[1][1] is True")),
+    Defect("a label of 2^63", put((1, 0), 2**63), refused(f"[1][0] is {2**63}")),
+    Defect("behind a mask", put(1, np.ma.array([3, 3], mask=[0, 1])), refused("targets[1]")),
 )
 
 IMPOSSIBLE_TARGETS = (

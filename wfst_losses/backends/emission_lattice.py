@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import AbstractTopology, GraphBatch, without_epsilons
+from topologies.topology import factored_of, graph_of
 from wfst_losses.backends.backend import AbstractBackend, Costs
 from wfst_losses.backends.memory import enumeration_work, path_score_work
 from wfst_losses.emissions import Emissions
@@ -24,6 +25,7 @@ from wfst_losses.graphs.paths import Paths, Segments
 from wfst_losses.graphs.training import training_graphs
 from wfst_losses.graphs.walks import check_enumerable, num_walks, walks
 from wfst_losses.lattices.lattice import AbstractLattice
+from wfst_losses.memory_formulas import Work
 from wfst_losses.validation import TokenSequence
 
 AnyPaths = TypeVar("AnyPaths", bound=Paths)
@@ -56,6 +58,10 @@ class EmissionLattice(AbstractLattice):
     def scores(self) -> torch.Tensor:
         """The network's output."""
         return self.emissions.scores
+
+    def require(self, what: str, part: Work) -> None:
+        """Beside the emissions."""
+        self.emissions.require(what, part)
 
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:
         """Exact posterior samples."""
@@ -117,7 +123,7 @@ class EmissionLattice(AbstractLattice):
 
     def enumerate(self) -> Paths:
         """Every path of the topology over every utterance's frames with a score above -inf, walked in the graph."""
-        graph, lengths = self.topology.graph(), self.emissions.input_lengths
+        graph, lengths = graph_of(self.topology), self.emissions.input_lengths
         num_paths = num_walks(graph, lengths)
         check_enumerable(num_paths)
         work = enumeration_work(graph, num_paths, self.emissions)
@@ -169,5 +175,5 @@ class EmissionLattice(AbstractLattice):
 @functools.lru_cache(maxsize=4)
 def _shared_graph(topology: AbstractTopology, blank: int, epsilon_free: bool) -> GraphBatch:
     """The topology's paths over few arcs, reading the network's columns: one graph for all utterances."""
-    graph = without_epsilons(topology.graph()) if epsilon_free else topology.factored()
+    graph = without_epsilons(graph_of(topology)) if epsilon_free else factored_of(topology)
     return reading_columns(GraphBatch.from_graphs([graph]), blank)

@@ -84,8 +84,8 @@ def masked_paths_work(
 ) -> Work:
     """The native best paths under masks, several of them side by side on each thread."""
     found = _paths_over(graphs, emissions, utterances, num_masks, lanes * bytes_each)
-    # The masks themselves, and padded to whole lanes.
-    return found._replace(room=found.room + 2 * len(utterances) * num_masks * emissions.scores.shape[1])
+    # The masks, padded to whole lanes.
+    return found._replace(room=found.room + len(utterances) * num_masks * emissions.scores.shape[1])
 
 
 def path_score_work(num_paths: int, num_frames: int, emissions: Emissions) -> Work:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from topologies import EPSILON, AbstractTopology, Graph, compose_graph, without_epsilons
+from topologies.topology import graph_of
 from wfst_losses.graphs.determinisation import choose_engine, determinised_composition
 from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel
 from wfst_losses.graphs.lexicon import Lexicon
@@ -75,12 +76,12 @@ def decoding_graph(
     elif grammar is not None:
         told("grammar", grammar)
     if grammar is None:
-        return DecodingGraph(sorted_arcs(topology.graph()))
+        return DecodingGraph(sorted_arcs(graph_of(topology)))
     if not (grammar.final_score > -np.inf).any():
         return DecodingGraph(empty_graph(), lexicon is not None)
     if lossless is not None:
         return DecodingGraph(lossless_compact(grammar, form=lossless), lexicon is not None)
-    return DecodingGraph(sorted_arcs(compose_graph(topology.graph(), grammar).batch.graph(0)), lexicon is not None)
+    return DecodingGraph(sorted_arcs(compose_graph(graph_of(topology), grammar).batch.graph(0)), lexicon is not None)
 
 
 def check_sources(

@@ -19,6 +19,7 @@ from topologies import (
     is_inner,
     without_epsilons,
 )
+from topologies.topology import factored_of, graph_of
 from wfst_losses.graphs.blank import reading_columns, tokens_inside
 from wfst_losses.graphs.language_model import LanguageModel
 
@@ -66,7 +67,7 @@ def scored_denominator(
     found = _composed(
         topology, _Structure(model, backoff, realised.expanded.tobytes(), realised.graph), blank, factored
     )
-    graph = topology.factored() if factored else topology.graph()
+    graph = factored_of(topology) if factored else graph_of(topology)
     left_scores = torch.from_numpy(found.left_score)
     # Index -1, no arc on that side, finds the zero at the end.
     right_scores = torch.cat([realised.arc_scores, torch.zeros(1, dtype=torch.float64)])
@@ -93,9 +94,9 @@ def _composed(topology: AbstractTopology, structure: _Structure, blank: int, fac
 
 def _joined(topology: AbstractTopology, model: Graph, factored: bool) -> Composition:
     if not factored:
-        return compose_graph(topology.graph(), model)
+        return compose_graph(graph_of(topology), model)
     num_real = topology.size().num_states
-    found = compose_graph(topology.factored(), model, num_real=num_real)
+    found = compose_graph(factored_of(topology), model, num_real=num_real)
     return contracted(found, is_inner(found, num_real))
 
 

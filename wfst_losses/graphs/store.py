@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from topologies import AbstractTopology, Graph
+from topologies.topology import graph_of
 from wfst_losses.graphs import container
 from wfst_losses.graphs.decoding_graph import DecodingGraph, OnStage, check_sources, decoding_graph
 from wfst_losses.graphs.determinisation import choose_engine
@@ -135,7 +136,7 @@ def content_key(
     digest = hashlib.sha256(f"compiler {COMPILER_VERSION}, format {container.VERSION}\n".encode())
     num_labels = min(topology.num_labels, _SMALL) if topology.is_symmetric else topology.num_labels
     _describe(digest, "topology", type(topology).__qualname__, dataclasses.astuple(topology))
-    _describe_graph(digest, dataclasses.replace(topology, num_labels=num_labels).graph())
+    _describe_graph(digest, graph_of(dataclasses.replace(topology, num_labels=num_labels)))
     _describe(digest, "options", *sorted(options.items()))
     if language_model is not None:
         _describe(digest, "language model", language_model.num_labels)

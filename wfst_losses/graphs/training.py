@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from topologies import AbstractTopology, Graph, GraphBatch, without_epsilons
+from topologies.topology import graph_of
 
 _LABELS_STEP = 32
 
@@ -53,7 +54,7 @@ def training_graphs(
 
 @functools.lru_cache(maxsize=16)
 def _graph(topology: AbstractTopology, epsilon_free: bool) -> Graph:
-    graph = topology.graph()
+    graph = graph_of(topology)
     return without_epsilons(graph) if epsilon_free else graph
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from topologies import EPSILON, AbstractTopology, Graph, Size
+from topologies.topology import graph_of
 
 _ARC_BYTES, _K2_ARC_BYTES, _STATE_BYTES = 20, 24, 4
 # Peaks measured with all four topologies, rounded up.
@@ -70,10 +71,10 @@ def topology_sizes(topology: AbstractTopology) -> GraphSizes:
     size = topology.size()
     small: list[Graph] = []
     if topology.is_symmetric:
-        small = [dataclasses.replace(topology, num_labels=_SMALL + more).graph() for more in range(5)]
+        small = [graph_of(dataclasses.replace(topology, num_labels=_SMALL + more)) for more in range(5)]
     # With fewer labels than the polynomials begin at, the graph itself is the quickest answer.
     if topology.num_labels < _SMALL:
-        return graph_sizes(topology.graph())
+        return graph_sizes(graph_of(topology))
     more_labels = topology.num_labels - _SMALL
     num_bytes = _continued(small, lambda graph: graph.num_bytes, more_labels)
     deterministic = {_is_deterministic(graph) for graph in small}

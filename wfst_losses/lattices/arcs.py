@@ -69,6 +69,10 @@ class ArcLattice(AbstractLattice):
         """The scores of the arcs."""
         return self.arc_scores
 
+    def require(self, what: str, part: Work) -> None:
+        """Of what may be taken."""
+        self.budget.take(what, part)
+
     @property
     def num_states(self) -> int:
         """States of all utterances."""

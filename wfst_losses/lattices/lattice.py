@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from wfst_losses.graphs.paths import Paths, Segments
+from wfst_losses.memory_formulas import Work
 from wfst_losses.validation import TokenSequence
 
 
@@ -25,6 +26,14 @@ class AbstractLattice(abc.ABC):
     @abc.abstractmethod
     def scores(self) -> torch.Tensor:
         """What gradients flow to; results are attached to it and lie on its device."""
+
+    @abc.abstractmethod
+    def require(self, what: str, part: Work) -> None:
+        """Refuse work before it allocates.
+
+        Raises:
+            MemoryLimitError: if with it the call would take more than it may.
+        """
 
     @abc.abstractmethod
     def sample(self, num_paths: int, scale: float, generator: torch.Generator | None) -> Paths:

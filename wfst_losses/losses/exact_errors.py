@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from topologies import EPSILON
+from topologies.topology import factored_of
 from wfst_losses.backends.emission_lattice import EmissionLattice
 from wfst_losses.graphs.blank import tokens_inside
 from wfst_losses.graphs.levenshtein import MAX_STATES, EditCosts, LevenshteinAutomaton, levenshtein_automaton
@@ -61,7 +62,7 @@ def check_max_errors(max_errors: object, estimator: str) -> int | None:
 def _automata(
     lattice: EmissionLattice, references: Sequence[TokenSequence], risk: TokenErrors, max_errors: int | None
 ) -> list[LevenshteinAutomaton]:
-    graph = lattice.topology.factored()
+    graph = factored_of(lattice.topology)
     if max_errors is None and ((graph.input_label == EPSILON) & (graph.output_label != EPSILON)).any():
         raise ValueError(
             f"max_errors is None, expected a number: {lattice.topology.name} writes more tokens than frames"

@@ -21,7 +21,9 @@ from wfst_losses.validation import (
     check_generator,
     check_nonfinite,
     check_reduction,
+    check_row,
     shown,
+    to_numpy,
 )
 
 if TYPE_CHECKING:
@@ -112,18 +114,22 @@ def lattice_mwer_loss(
 
 
 def _check_references(ref_texts: Sequence[Sequence[int]] | RaggedTensor, num_utterances: int) -> list[TokenSequence]:
-    rows = ref_texts.tolist() if hasattr(ref_texts, "tolist") else ref_texts
+    rows: object = ref_texts
+    if isinstance(rows, torch.Tensor):
+        rows = to_numpy("ref_texts", rows)
+    if isinstance(rows, np.ndarray):
+        rows = list(rows) if rows.ndim else None
+    elif hasattr(rows, "tolist"):
+        rows = rows.tolist()
     if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
         raise ValueError(f"ref_texts is {shown(ref_texts)}, expected a list of lists or a k2.RaggedTensor")
     if len(rows) != num_utterances:
         raise ValueError(f"ref_texts has {len(rows)} references but lattice has {num_utterances}, expected as many")
     references = []
     for index, row in enumerate(rows):
-        tokens = np.asarray(row)
-        if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
-            raise ValueError(f"ref_texts[{index}] is {row!r:.80}, expected a sequence of integers")
+        tokens = check_row(f"ref_texts[{index}]", row)
         if tokens.size and tokens.min() < 1:
             position = int(np.argmax(tokens < 1))
             raise ValueError(f"ref_texts[{index}][{position}] is {tokens[position]}, expected a token >= 1")
-        references.append(tokens.astype(np.int64))
+        references.append(tokens)
     return references

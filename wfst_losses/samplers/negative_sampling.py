@@ -11,6 +11,7 @@ import torch
 
 from wfst_losses.graphs.paths import Paths, Segments, distinct
 from wfst_losses.lattices import AbstractLattice
+from wfst_losses.memory_formulas import Work
 from wfst_losses.samplers.sampler import AbstractPathSampler
 from wfst_losses.validation import check_choice, check_count, check_number
 
@@ -60,8 +61,14 @@ class NegativeSampling(AbstractPathSampler):
         best = lattice.best_segments()
         if self.num_paths == 1:
             return best.paths
+        lattice.require(f"{self.num_paths - 1:,} masks of each best path", self._work(best))
         others = lattice.best_paths_around(best.paths, self.masks(best, generator))
         return self._pruned(lattice, best.paths.joined(others))
+
+    def _work(self, best: Segments) -> Work:
+        """Uniform numbers, for segments once more in their places, and what is hidden; that stays."""
+        num_bits = best.number.size * (self.num_paths - 1)
+        return Work(room=(9 if self.unit == "segment" else 5) * num_bits, held=num_bits)
 
     def masks(self, best: Segments, generator: torch.Generator | None) -> npt.NDArray[np.bool_]:
         """``(P, num_paths - 1, L)`` which steps of the best paths are hidden."""

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from topologies.batch import ranges
 from wfst_losses.backends.k2 import k2
 from wfst_losses.graphs.paths import Paths
 from wfst_losses.lattices import ArcLattice
 from wfst_losses.lattices.columns import is_topological
 from wfst_losses.memory_formulas import Work, k2_grid_room
+from wfst_losses.validation import MOST, check_dense, shown
 
 if TYPE_CHECKING:
     from k2 import Fsa
@@ -67,8 +69,12 @@ def read_lattice(lattice: Fsa, nonfinite: str = "raise") -> K2Lattice:
     state_splits = lattice.arcs.shape().row_splits(1).cpu().numpy().astype(np.int64)
     out_splits = lattice.arcs.shape().row_splits(2).cpu().numpy().astype(np.int64)
     destination = np.ascontiguousarray(arcs[:, 1])
+    _check_aux_labels(lattice, len(arcs))
     if not is_topological(out_splits, destination, state_splits):
-        return read_lattice(_sorted(lattice), nonfinite)
+        # k2 sorts around self-loops; of other cycles, and of arcs into a start, it writes a trace to stdout.
+        if not (destination.all() and _is_acyclic(out_splits, destination, state_splits)):
+            raise ValueError("lattice has a cycle, expected an acyclic lattice")
+        return read_lattice(k2.top_sort(lattice), nonfinite)
     scores, dropped = _readable_scores(lattice.scores, out_splits[state_splits], nonfinite)
     tokens, token_splits = _tokens(lattice)
     columns = out_splits, destination, tokens, token_splits, scores, state_splits
@@ -79,11 +85,13 @@ def _readable_scores(
     scores: torch.Tensor, arc_splits: npt.NDArray[np.int64], nonfinite: str
 ) -> tuple[torch.Tensor, tuple[int, ...]]:
     """The scores, -inf at arcs that are on no path, and which utterances are dropped; ``arc_splits`` by utterance."""
-    # NaN and +inf show in the sum.
+    # NaN and +inf show in the sum, and so may numbers that are large.
     if bool(scores.detach().sum() < torch.inf):
         return scores, ()
     wrong = ~(scores.detach() < torch.inf)
     places = wrong.nonzero().flatten().cpu().numpy()
+    if not len(places):
+        return scores, ()
     if nonfinite == "raise":
         value = scores[places[0]].item()
         raise ValueError(
@@ -99,16 +107,41 @@ def _readable_scores(
     return scores.masked_fill(wrong, -torch.inf), dropped
 
 
-def _sorted(lattice: Fsa) -> Fsa:
-    cyclic = "lattice has a cycle, expected an acyclic lattice"
-    try:
-        sorted_lattice = k2.top_sort(lattice)
-    except RuntimeError as error:
-        # k2 sorts around most cycles, but not one through the start.
-        raise ValueError(cyclic) from error
-    if not sorted_lattice.properties & k2.fsa_properties.TOPSORTED_AND_ACYCLIC:
-        raise ValueError(cyclic)
-    return sorted_lattice
+def _is_acyclic(
+    out_splits: npt.NDArray[np.int64], destination: npt.NDArray[np.int32], state_splits: npt.NDArray[np.int64]
+) -> bool:
+    """Whether no state is left once those that no arc enters have been taken away, again and again."""
+    there = destination + np.repeat(state_splits[:-1], np.diff(out_splits[state_splits]))
+    num_entering = np.bincount(there, minlength=len(out_splits) - 1)
+    free, num_taken = np.flatnonzero(num_entering == 0), 0
+    while len(free):
+        num_taken += len(free)
+        _, arcs = ranges(out_splits[free], out_splits[free + 1])
+        entered, counts = np.unique(there[arcs], return_counts=True)
+        num_entering[entered] -= counts
+        free = entered[num_entering[entered] == 0]
+    return num_taken == len(out_splits) - 1
+
+
+def _check_aux_labels(lattice: Fsa, num_arcs: int) -> None:
+    """One integer of 32 bits or a row of them per arc; k2 lets anything be set."""
+    name, written = "lattice.aux_labels", getattr(lattice, "aux_labels", lattice.labels)
+    if isinstance(written, k2.RaggedTensor):
+        if written.num_axes != 2 or written.dtype != torch.int32:
+            raise ValueError(f"{name} has {written.num_axes} axes and dtype {written.dtype}, expected 2 and int32")
+        shape: tuple[int, ...] = (written.dim0,)
+    elif isinstance(written, torch.Tensor):
+        check_dense(name, written)
+        if written.is_floating_point() or written.is_complex() or written.dtype == torch.bool:
+            raise ValueError(f"{name} has dtype {written.dtype}, expected an integer dtype")
+        shape = tuple(written.shape)
+    else:
+        raise ValueError(f"{name} is {shown(written)}, expected a torch.Tensor or a k2.RaggedTensor of integers")
+    if shape != (num_arcs,):
+        raise ValueError(f"{name} has shape {shape}, expected ({num_arcs},), one per arc")
+    if isinstance(written, torch.Tensor) and written.dtype == torch.int64 and bool((written.abs() > MOST).any()):
+        arc = int((written.abs() > MOST).nonzero()[0])
+        raise ValueError(f"{name}[{arc}] is {int(written[arc])}, expected 31 bits at most")
 
 
 def _tokens(lattice: Fsa) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64] | None]:

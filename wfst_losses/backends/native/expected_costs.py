@@ -34,7 +34,8 @@ def expected_costs(graph: GraphBatch, automata: Sequence[LevenshteinAutomaton], 
     num_utterances, num_costs = len(inputs.lengths), 1 + int(tables.cost.max(initial=0))
     needs_gradient = scores.requires_grad and torch.is_grad_enabled()
     room = _room(steps, tables, inputs, needs_gradient)
-    emissions.require("the sums over all token sequences", _work(steps, emissions, room, needs_gradient=needs_gradient))
+    work = _work(steps, emissions, room, num_costs, needs_gradient=needs_gradient)
+    emissions.require("the sums over all token sequences", work)
     results = Results(
         np.zeros(inputs.scores.shape if needs_gradient else (0, *inputs.scores.shape[1:]), inputs.scores.dtype),
         np.zeros((num_utterances, num_costs)),
@@ -69,13 +70,22 @@ def _room(steps: Steps, tables: Automata, inputs: Inputs, needs_gradient: bool) 
     return max(_KEPT_BYTES // 8, frame * (math.isqrt(num_frames) + 1))
 
 
-def _work(steps: Steps, emissions: Emissions, room: int, *, needs_gradient: bool) -> Work:
-    """On each thread ``room`` sums, and emissions and shares of all ports; the gradient, and the one handed on."""
+def _work(steps: Steps, emissions: Emissions, room: int, num_costs: int, *, needs_gradient: bool) -> Work:
+    """On each thread ``room`` sums, and emissions and shares of all ports; the gradient, and the one handed on.
+
+    Of each cost its probability and whether it has any, and the costs themselves in two kinds.
+    """
     num_threads = min(torch.get_num_threads(), emissions.num_utterances)
     num_frames = int(emissions.input_lengths.max(initial=0))
     of_ports = (1 + needs_gradient) * num_frames * len(steps.port_state)
     gradient = emissions.num_bytes * needs_gradient
-    return Work(room=8 * num_threads * (room + of_ports), kept=gradient, gradient=gradient)
+    of_costs = emissions.num_utterances * num_costs
+    return Work(
+        room=8 * num_threads * (room + of_ports) + of_costs + 16 * num_costs,
+        held=8 * of_costs,
+        kept=gradient,
+        gradient=gradient,
+    )
 
 
 def _part(emissions: Emissions, rows: Any) -> Emissions:

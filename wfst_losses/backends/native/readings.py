@@ -78,12 +78,12 @@ def best_masked(
     num_readings, num_masks, _ = masks.shape
     # Whole lanes; those too many hide nothing and are dropped in the end.
     padding = -num_masks % masked_viterbi.LANES
-    padded = np.pad(masks, ((0, 0), (0, padding), (0, 0)))
-    found = _room(num_readings * padded.shape[1], widths)
     longest_row = int(np.diff(rows.arc_splits).max(initial=0))
     like = np.empty(0, np.int8 if longest_row < 128 else np.int16 if longest_row < 32_768 else np.int32)
-    work = masked_paths_work(graphs, emissions, utterance_of, padded.shape[1], masked_viterbi.LANES, like.itemsize)
+    work = masked_paths_work(graphs, emissions, utterance_of, num_masks + padding, masked_viterbi.LANES, like.itemsize)
     emissions.require(f"the best paths under {num_masks:,} masks", work)
+    padded = np.pad(masks, ((0, 0), (0, padding), (0, 0)))
+    found = _room(num_readings * padded.shape[1], widths)
     hidden = masked_viterbi.Hidden(columns, padded, like)
     run_in_parallel(
         lambda begin, end: masked_viterbi.find(begin, end, rows, inputs, graph_of, utterance_of, hidden, found),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from topologies import AbstractTopology, Graph, without_epsilons
+from topologies.topology import graph_of
 from wfst_losses.validation import check_count, check_number
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _fsa(graph: Fsa | Graph | AbstractTopology) -> Fsa:
     if isinstance(graph, k2.Fsa):
         return k2.arc_sort(graph)
     if isinstance(graph, AbstractTopology):
-        graph = graph.graph()
+        graph = graph_of(graph)
     if not isinstance(graph, Graph):
         raise ValueError(f"graph is a {type(graph).__name__}, expected a k2.Fsa, a topology or a Graph")
     return k2.arc_sort(to_k2(without_epsilons(graph)))

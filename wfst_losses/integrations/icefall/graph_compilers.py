@@ -15,6 +15,7 @@ import torch
 
 from topologies import EPSILON, AbstractTopology, Graph, GraphBatch, build, compose, without_epsilons
 from topologies.batch import chains
+from topologies.topology import graph_of
 from wfst_losses.graphs.denominator import denominator
 from wfst_losses.graphs.k2_format import from_k2_dict
 from wfst_losses.graphs.language_model import BACKOFFS, LanguageModel, check_language_model
@@ -48,7 +49,7 @@ class AbstractGraphCompiler(abc.ABC):
 
     def graphs(self, texts_or_ids: TextsOrIds) -> GraphBatch:
         """Of each text the topology's paths that say it: ``compile`` before k2."""
-        return compose(self.topology.graph(), self.transcripts(texts_or_ids))
+        return compose(graph_of(self.topology), self.transcripts(texts_or_ids))
 
     def compile(self, texts: TextsOrIds) -> Fsa:
         """A decoding graph for each text as a k2 FsaVec, what ``k2.ctc_loss`` takes. Virtual arcs are removed, exactly.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wfst_losses.validation import check_dense, check_lengths
+from wfst_losses.validation import check_dense, check_lengths, integer_column, odd_one, to_numpy
 
 IntegerArray = npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ def read_integers(**columns: Any) -> dict[str, IntegerArray]:
             if column.device.type != "cpu":
                 away[name] = column.detach()
                 continue
-            column = column.detach().numpy()  # noqa: PLW2901
+            column = to_numpy(name, column)  # noqa: PLW2901
         arrays[name] = _as_integers(name, column)
     if away:
         joined = torch.cat([tensor.reshape(-1).long() for tensor in away.values()]).cpu().numpy()
@@ -122,16 +122,27 @@ def check_labels(name: str, labels: IntegerArray, num_labels: int, *, low: int =
 
 
 def _as_integers(name: str, column: Any) -> IntegerArray:
-    try:
-        array = np.asarray(column)
-    except ValueError:  # ragged
-        array = np.asarray(None)
+    array, rows = integer_column(name, column), _rows(column)
+    if any(map(_has_truth_values, rows)):
+        for index, row in enumerate(column):
+            _as_integers(f"{name}[{index}]", row)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {column!r:.80}, expected integers in a rectangular array")
+        odd = "" if rows else odd_one(name, column)
+        raise ValueError(f"{name} is {column!r:.80}, expected integers in a rectangular array{odd}")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         place = np.unravel_index(int(array.argmax()), array.shape)
         where = "".join(f"[{index}]" for index in place)
         raise ValueError(f"{name}{where} is {array[place]}, expected a 64-bit integer")
     return array.astype(np.int64)
+
+
+def _rows(values: Any) -> list[Any]:
+    """The rows of nested sequences; of others none."""
+    return [row for row in values if isinstance(row, (list, tuple))] if isinstance(values, (list, tuple)) else []
+
+
+def _has_truth_values(row: Any) -> bool:
+    """At any depth: numpy takes True for 1 where there are integers beside it."""
+    return not {bool, np.bool_}.isdisjoint(map(type, row)) or any(map(_has_truth_values, _rows(row)))
