@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.topologies.random_graphs import graphs
-from topologies import TOPOLOGIES, AbstractTopology, Graph, Size, build, without_epsilons
+from topologies import EPSILON, TOPOLOGIES, AbstractTopology, Graph, Size, build, without_epsilons
 from wfst_losses.graphs.files import write_graph_file
 from wfst_losses.graphs.k2_format import to_k2_dict
 from wfst_losses.inspection.sizes import (
@@ -65,7 +65,7 @@ class _Irregular(AbstractTopology):
 
     def graph(self) -> Graph:
         zeros = np.zeros(2**self.num_labels, dtype=np.int32)
-        return Graph(zeros, zeros, zeros, zeros, zeros.astype(np.float32), np.zeros(1, np.float32))
+        return Graph(zeros, zeros, zeros, zeros + EPSILON, zeros.astype(np.float32), np.zeros(1, np.float32))
 
 
 class _Asymmetric(_Irregular):
