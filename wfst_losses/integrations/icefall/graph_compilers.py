@@ -200,6 +200,8 @@ def _topology(topology: str | AbstractTopology, num_labels: int) -> AbstractTopo
     check_instance("topology", topology, AbstractTopology, "a name or a topology value")
     if topology.num_labels != num_labels:
         raise ValueError(f"topology has {topology.num_labels} labels but num_labels is {num_labels}, expected as many")
+    # A graph that is not what it must be is refused here, not at the first batch.
+    training_graphs(topology, [np.arange(1, min(num_labels, 2))])
     return topology
 
 
